@@ -1,0 +1,1 @@
+"""Ground floor: errors, names, checks, seeds, atomic files, configuration, environment."""

@@ -1,0 +1,33 @@
+"""Names: nearest matches for misspelt ones, and imports that name the extra to install."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+from convattn.core.errors import MissingExtraError
+
+__all__ = ["require", "suggest"]
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The tail of an error about an unknown name: the nearest known one, and all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}(have: {', '.join(names) or 'none'})"
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import `module`, or raise `MissingExtraError` naming the extra that brings it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
+            raise
+        raise MissingExtraError(
+            f"this needs {module.split('.')[0]!r}, which is not installed. "
+            f'Install it with: pip install "convattn[{extra}]"'
+        ) from error
