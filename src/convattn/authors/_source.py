@@ -1,0 +1,50 @@
+"""What a source is: how its authors call and store what we build."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+__all__ = ["Source"]
+
+
+def _same(key: str, tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """One class or function of an authors' repository.
+
+    Attributes:
+        names: "owner/repo:file:class", with all names it goes by.
+        build: takes the authors' constructor arguments, returns our module.
+        keys: (pattern, replacement) pairs from our state-dict keys to theirs; the first that
+            matches at the start of the key is used, its replacement may be a function
+            of the match; a key that none matches keeps its name.
+        shape: turns our tensor of a key into the authors' shape.
+        adapt: prepares a module for a state dict where the authors edit their file instead of
+            passing an argument.
+    """
+
+    names: tuple[str, ...]
+    build: Callable[..., nn.Module]
+    keys: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = ()
+    shape: Callable[[str, Tensor], Tensor] = _same
+    adapt: Callable[[nn.Module, dict[str, Tensor]], None] | None = field(default=None)
+
+    def their_key(self, key: str) -> str:
+        """The authors' name of our key."""
+        for pattern, replacement in self.keys:
+            renamed, count = re.subn(rf"\A(?:{pattern})", replacement, key, count=1)
+            if count:
+                return renamed
+        return key
+
+
+def conv_shape(key: str, tensor: Tensor) -> Tensor:
+    """Our linear weight (M, C) as the authors' 1x1 convolution (M, C, 1, 1)."""
+    return tensor[:, :, None, None] if key.endswith("weight") and tensor.dim() == 2 else tensor

@@ -1,0 +1,59 @@
+"""landskape-ai/triplet-attention: Triplet Attention under its two sets of key names."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from convattn.authors._source import Source
+from convattn.blocks.triplet import Triplet
+
+__all__ = ["SOURCES"]
+
+
+def _root(no_spatial: bool = False) -> Triplet:
+    return _triplet(no_spatial)
+
+
+def _models(
+    gate_channels: int,
+    reduction_ratio: int = 16,  # these two are ignored by the authors too
+    pool_types: tuple[str, ...] = ("avg", "max"),
+    no_spatial: bool = False,
+) -> Triplet:
+    return _triplet(no_spatial)
+
+
+def _triplet(no_spatial: bool) -> Triplet:
+    return Triplet(None, spatial=not no_spatial)  # the authors' class takes any number of channels
+
+
+def _edited_kernel(block: nn.Module, state_dict: dict[str, Tensor]) -> None:
+    """The authors change the kernel by editing their file, so its size is read from the weights."""
+    sizes = {w.shape[-1] for key, w in state_dict.items() if key.endswith("conv.weight")}
+    if not isinstance(block, Triplet) or len(sizes) != 1 or sizes == {block.kernel_size}:
+        return
+    edited = Triplet(None, kernel_size=sizes.pop(), spatial=block.spatial)
+    for name, branch in edited.named_children():
+        setattr(block, name, branch.to(block.cw.conv.weight))
+
+
+_REPOSITORY = "landskape-ai/triplet-attention"
+
+SOURCES = (
+    Source(
+        (f"{_REPOSITORY}:triplet_attention.py:TripletAttention",),
+        _root,
+        keys=((r"(cw|hc|hw)\.", r"\1.conv."),),
+        adapt=_edited_kernel,
+    ),
+    Source(
+        (f"{_REPOSITORY}:MODELS/triplet_attention.py:TripletAttention",),
+        _models,
+        keys=(
+            (r"cw\.", "ChannelGateH.spatial."),
+            (r"hc\.", "ChannelGateW.spatial."),
+            (r"hw\.", "SpatialGate.spatial."),
+        ),
+        adapt=_edited_kernel,
+    ),
+)

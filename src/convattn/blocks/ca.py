@@ -1,0 +1,104 @@
+"""Coordinate Attention (CA): one gate per row and one per column.
+
+Hou, Zhou, Feng: Coordinate Attention for Efficient Mobile Network Design, CVPR 2021.
+
+    z^h = mean of x over W    z^w = mean of x over H                        (eq. 4, 5)
+    f   = delta(BN(F1 [z^h, z^w]))       F1: C -> m, shared by both         (eq. 6)
+    g^h = sigmoid(F_h f^h)    g^w = sigmoid(F_w f^w)                        (eq. 7, 8)
+    y   = x * g^h * g^w                                                     (eq. 9)
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
+from convattn.core.checks import check_choice, check_positive
+from convattn.ops import mix_channels, strip_means
+
+__all__ = ["CA"]
+
+
+class CA(GateBlock):
+    """Coordinate Attention.
+
+    Args:
+        channels: C.
+        reduction: hidden channels are m = max(`min_hidden`, C // reduction).
+        min_hidden: lower bound of m.
+        axes: which axes have gates: "hw" for the block; "h" keeps only the gate per row (the
+            paper's X Attention, which averages along X), "w" only the gate per column (its Y
+            Attention). None takes all: "l", "hw" or "dhw".
+        ndim: number of axes of the map; 1, 2 or 3.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W), any H, W; gates (N, C, 1, W) and (N, C, H, 1).
+
+    Cost:
+        3Cm + 3m + 2C parameters, 2Cm(H+W) MACs; one axis: 2Cm + 3m + C, 2CmH or 2CmW.
+    """
+
+    info = Info(
+        title="Coordinate Attention",
+        summary="Pools along each axis, encodes both strips together, gates rows and columns.",
+        paper="Coordinate Attention for Efficient Mobile Network Design, CVPR 2021",
+        arxiv="2103.02907",
+        year=2021,
+        repository="houqb/CoordAttention",
+        licence="MIT",
+        positions=("after_depthwise",),
+        aliases=("coord", "coordatt", "coord_attn", "coordinate_attention"),
+        deviations=(
+            "The activation is h-swish, t * relu6(t + 3) / 6; the authors' README calls it SiLU.",
+            "coordatt.py names the second convolutions conv_h, conv_w; mbv2_ca.py conv2, conv3.",
+            "The single-axis recipe is not in the authors' code; it is the block's own branch.",
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 32,
+        min_hidden: int = 8,
+        axes: str | None = None,
+        ndim: int = 2,
+    ) -> None:
+        super().__init__(channels, ndim)
+        check_positive("CA", "min_hidden", min_hidden)
+        all_axes = ("l", "hw", "dhw")[ndim - 1]
+        subsets = [c for n in range(ndim, 0, -1) for c in combinations(all_axes, n)]
+        check_choice("CA", "axes", axes or all_axes, tuple("".join(c) for c in subsets))
+        self.axes = axes or all_axes
+        self._used = tuple(all_axes.index(axis) for axis in self.axes)
+        hidden = self._hidden(reduction, min_hidden)
+        conv = conv_nd(ndim)
+        self.conv1 = conv(channels, hidden, 1)
+        self.bn1 = batch_norm_nd(ndim)(hidden)
+        for axis in self.axes:
+            self.add_module(f"conv_{axis}", conv(hidden, channels, 1))
+
+    def gates(self, x: Tensor) -> tuple[Tensor, ...]:
+        """One gate per axis, the last axis first, as the authors multiply."""
+        strips = strip_means(x)
+        used = [strips[i] for i in self._used]  # (N, C, H), (N, C, W)
+        encoded = self._encode(torch.cat(used, 2))
+        gates = []
+        for axis, i, strip in zip(
+            self.axes, self._used, encoded.split([s.shape[2] for s in used], 2), strict=True
+        ):
+            conv = getattr(self, f"conv_{axis}")
+            gate = self.gate(mix_channels(strip, conv.weight, conv.bias))  # (N, C, L)
+            behind = self.ndim - 1 - i
+            gates.append(gate[(slice(None), slice(None), *(None,) * i, ..., *(None,) * behind)])
+        return tuple(reversed(gates))
+
+    def _encode(self, strips: Tensor) -> Tensor:
+        """(N, C, L) -> (N, m, L)."""
+        mixed = mix_channels(strips, self.conv1.weight, self.conv1.bias)
+        as_map = mixed[(..., *(None,) * (self.ndim - 1))]
+        return F.hardswish(self.bn1(as_map).flatten(2))

@@ -1,0 +1,106 @@
+"""Convolutional Block Attention Module (CBAM): a channel gate, then a gate per position.
+
+Woo, Park, Lee, Kweon: CBAM, ECCV 2018.
+
+    g_c = sigmoid(MLP(avgpool x) + MLP(maxpool x))       x' = x * g_c               (eq. 2)
+    g_s = sigmoid(BN(conv_7x7 [max_C x', mean_C x']))    y  = x' * g_s              (eq. 3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
+from convattn.core.checks import check_norm_input, check_odd
+from convattn.core.errors import ArgumentError
+from convattn.core.names import suggest
+from convattn.ops import global_mean
+
+__all__ = ["CBAM"]
+
+_POOLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "avg": global_mean,
+    "max": lambda x: x.flatten(2).max(2).values,  # as max_pool2d, the gradient goes to one entry
+    "lp": lambda x: torch.linalg.vector_norm(x.flatten(2), 2, 2),
+    "lse": lambda x: x.flatten(2).logsumexp(2),
+}
+
+
+class CBAM(GateBlock):
+    """Convolutional Block Attention Module.
+
+    Args:
+        channels: C, at least `reduction`.
+        reduction: hidden channels are m = C // reduction.
+        kernel_size: of the spatial convolution, odd.
+        pools: which poolings the channel gate adds up: "avg", "max", "lp" (2-norm), "lse"
+            (log-sum-exp).
+        spatial: False leaves the spatial gate out.
+        ndim: number of axes of the map; 1, 2 or 3.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W), any H, W; gates (N, C, 1, 1) and (N, 1, H, W). In training
+        the spatial batch norm needs N * H * W > 1.
+
+    Cost:
+        2Cm + m + C + 2k^2 + 2 parameters, 2Cm per pooling + 2k^2 HW MACs.
+    """
+
+    info = Info(
+        title="Convolutional Block Attention Module",
+        summary="Gates channels by pooled statistics, then positions by a 7x7 convolution.",
+        paper="CBAM: Convolutional Block Attention Module, ECCV 2018",
+        arxiv="1807.06521",
+        year=2018,
+        repository="Jongchan/attention-module",
+        licence="MIT",
+        positions=("before_add", "after_depthwise"),
+        deviations=(
+            "The spatial gate has a batch norm (momentum 0.01) that the paper does not mention.",
+            "timm pools in the order mean, max and has no biases in the MLP.",
+            "External-Attention-pytorch uses kernel 49, no norm, and adds the input back.",
+        ),
+        min_channels=16,
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        kernel_size: int = 7,
+        pools: tuple[str, ...] = ("avg", "max"),
+        spatial: bool = True,
+        ndim: int = 2,
+    ) -> None:
+        super().__init__(channels, ndim)
+        hidden = self._hidden(reduction)
+        check_odd("CBAM", "kernel_size", kernel_size)
+        for pool in pools:
+            if pool not in _POOLS:
+                raise ArgumentError(f"CBAM has no pooling {pool!r}; {suggest(str(pool), _POOLS)}")
+        if not pools or isinstance(pools, str):
+            raise ArgumentError(f"CBAM: pools must be a tuple of names, got {pools!r}")
+        self.pools = tuple(pools)
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+        self.spatial = spatial
+        if spatial:
+            self.conv = conv_nd(ndim)(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+            self.bn = batch_norm_nd(ndim)(1, momentum=0.01)
+
+    def gates(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Gates (N, C, 1, 1) and (N, 1, H, W)."""
+        pooled = [self.fc2(F.relu(self.fc1(_POOLS[name](x)))) for name in self.pools]
+        channel = self._over_map(self.gate(torch.stack(pooled).sum(0)))
+        return (channel, self._spatial_gate(x * channel)) if self.spatial else (channel,)
+
+    def _spatial_gate(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 1, H, W)."""
+        check_norm_input(self, x[:, 0].numel())
+        pooled = torch.cat((x.max(1, keepdim=True).values, x.mean(1, keepdim=True)), 1)
+        return self.gate(self.bn(self.conv(pooled)))

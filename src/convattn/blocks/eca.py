@@ -1,0 +1,94 @@
+"""Efficient Channel Attention (ECA): one gate per channel from its neighbours' means.
+
+Wang, Wu, Zhu, Li, Zuo, Hu: ECA-Net, CVPR 2020.
+
+    z = mean of x over H, W
+    g = sigmoid(conv1d_k(z))          one kernel of k weights for all channels       (eq. 9)
+    k = nearest odd to |log2(C) / gamma + b / gamma|                                 (eq. 12)
+    y = x * g
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.blocks._base import GateBlock, Info
+from convattn.core.checks import check_odd
+from convattn.core.errors import ArgumentError
+from convattn.ops import global_mean
+
+__all__ = ["ECA", "adaptive_kernel_size"]
+
+
+def adaptive_kernel_size(channels: int, gamma: float = 2, b: float = 1) -> int:
+    """The paper's kernel size for C channels (eq. 12, as its listing computes it).
+
+    8 to 127 channels give 3, 128 to 2047 give 5, 2048 gives 7 with the default gamma and b.
+    """
+    t = int(abs((math.log2(channels) + b) / gamma))
+    return t if t % 2 else t + 1
+
+
+class ECA(GateBlock):
+    """Efficient Channel Attention.
+
+    Args:
+        channels: C.
+        kernel_size: k, odd; None takes the paper's rule from C, gamma and b.
+        gamma: divisor of the rule.
+        b: offset of the rule.
+        ndim: number of axes of the map; 1, 2 or 3.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W), any H, W; gate (N, C, 1, 1).
+
+    Cost:
+        k parameters, kC MACs.
+    """
+
+    info = Info(
+        title="Efficient Channel Attention",
+        summary="Gates channels by a 1-D convolution across their means.",
+        paper="ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks, "
+        "CVPR 2020",
+        arxiv="1910.03151",
+        year=2020,
+        repository="BangguWu/ECANet",
+        licence="MIT",
+        positions=("before_add",),
+        aliases=("ecanet", "eca_layer", "efficient_channel_attention"),
+        deviations=(
+            "The authors' code ignores the rule for k: it takes kernel_size by hand, default 3; "
+            "their released ResNet-50 has 3, 5, 5, 7 by stage.",
+            "The listing in the paper (figure 3) omits the sigmoid; code and equation have it.",
+            "timm never goes below kernel 3; External-Attention-pytorch adds a bias.",
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_size: int | None = None,
+        gamma: float = 2,
+        b: float = 1,
+        ndim: int = 2,
+    ) -> None:
+        super().__init__(channels, ndim)
+        if not gamma > 0:
+            raise ArgumentError(f"ECA: gamma must be positive, got {gamma!r}")
+        if kernel_size is None:
+            kernel_size = adaptive_kernel_size(channels, gamma, b)
+        check_odd("ECA", "kernel_size", kernel_size)
+        self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def gates(self, x: Tensor) -> tuple[Tensor, ...]:
+        """One gate (N, C, 1, 1)."""
+        weight = self.conv.weight.flatten()  # (k,)
+        k = weight.shape[0]
+        padded = F.pad(global_mean(x), (k // 2, k // 2))
+        logits = padded.unfold(1, k, 1) @ weight  # (N, C, k) @ (k,)
+        return (self._over_map(self.gate(logits)),)

@@ -1,0 +1,87 @@
+"""The authors' networks. A builder's name in a file's `__all__` is the model's name."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convattn.core.errors import ArgumentError, UnknownNameError
+from convattn.core.names import suggest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["create_model", "list_models"]
+
+
+@cache
+def _files() -> dict[str, str]:
+    """Model name -> module; read from the sources, so that listing imports no torch."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        source = Path(__path__[0], f"{module.name}.py")
+        if module.name[0] == "_" or not source.is_file():
+            continue
+        for node in ast.parse(source.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+                names = ast.literal_eval(node.value)
+                found.update({name: module.name for name in names if name.islower()})
+    return found
+
+
+def list_models() -> tuple[str, ...]:
+    """Names of all networks, sorted."""
+    return tuple(sorted(_files()))
+
+
+def create_model(
+    name: str,
+    *,
+    attention: str = "none",
+    at: str | None = None,
+    attention_args: dict[str, Any] | None = None,
+    **arguments: Any,
+) -> nn.Module:
+    """Build a network, with a block in each of its slots at one position.
+
+    The network's own layers are initialised by its authors' rule before any block is made, so two
+    networks built from the same random state share all host weights whatever the block.
+
+    Args:
+        name: a name from `list_models`.
+        attention: a block's name, "none" for the plain network.
+        at: a position of the network; None takes its authors' own.
+        attention_args: arguments of the block, such as {"reduction": 16}.
+        **arguments: the network's own, such as width_mult and num_classes.
+
+    Raises:
+        UnknownNameError: no such network, block or position.
+        ArgumentError: an argument that network or block do not have, or a value they refuse.
+    """
+    from convattn.blocks import block_class
+    from convattn.insertion.slots import fill_slots
+
+    if name not in _files():
+        raise UnknownNameError(f"no model named {name!r}; {suggest(str(name), _files())}")
+    builder = getattr(importlib.import_module(f"{__name__}.{_files()[name]}"), name)
+    accepted = inspect.signature(builder).parameters
+    for argument in arguments:
+        if argument not in accepted:
+            raise ArgumentError(
+                f"{name} has no argument {argument!r}; {suggest(argument, accepted)}"
+            )
+    block_class(attention)  # a wrong name is refused before the network is built
+    model: nn.Module = builder(**arguments)
+    position = at or str(model.default_position)
+    if attention != "none" or at is not None:
+        fill_slots(model, attention, position, **(attention_args or {}))
+    elif attention_args:
+        raise ArgumentError(
+            f"attention_args {attention_args!r} given without a block; name one with attention=..."
+        )
+    return model

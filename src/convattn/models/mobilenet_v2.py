@@ -1,0 +1,171 @@
+"""MobileNetV2: inverted residuals with linear bottlenecks.
+
+Sandler, Howard, Zhu, Zhmoginov, Chen: MobileNetV2, CVPR 2018. Layer table and initialisation as
+in houqb/CoordAttention `mbv2_ca.py`, shared with torchvision and d-li14/mobilenetv2.pytorch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from convattn.core.checks import check_positive
+from convattn.core.errors import ArgumentError
+from convattn.insertion.slots import Slot
+
+__all__ = ["MobileNetV2", "mobilenet_v2"]
+
+#         expansion t, output channels c, repeats n
+STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
+STRIDES = (2, 1, 2, 2, 2, 1, 2, 1)  # of the stem, then of each stage
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `value`, at least `divisor` and 0.9 `value`."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias, batch norm and, if `act`, ReLU6; keeps the size at stride 1."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        act: bool = True,
+    ) -> None:
+        super().__init__()
+        padding = kernel_size // 2
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel_size, stride, padding, groups=groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(outputs)
+        self.act = nn.ReLU6(inplace=True) if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride))."""
+        return self.act(self.norm(self.conv(x)))
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, 3x3 depthwise convolution, linear 1x1 projection, sum with the input.
+
+    A block without expansion (t = 1) has no slots but `before_add` and `after_add`, as the
+    authors attend only to expanded maps.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        expands = expansion != 1
+        wide = round(inputs * expansion)
+        self.residual = stride == 1 and inputs == outputs
+        self.expand = ConvNormAct(inputs, wide, 1) if expands else nn.Identity()
+        self.after_expand = Slot("after_expand", wide) if expands else nn.Identity()
+        self.depthwise = ConvNormAct(wide, wide, 3, stride, groups=wide)
+        self.after_depthwise = Slot("after_depthwise", wide) if expands else nn.Identity()
+        self.project = ConvNormAct(wide, outputs, 1, act=False)
+        self.before_add = Slot("before_add", outputs)
+        self.after_add = Slot("after_add", outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride))."""
+        wide = self.after_expand(self.expand(x))
+        wide = self.after_depthwise(self.depthwise(wide))
+        y = self.before_add(self.project(wide))
+        return self.after_add(x + y if self.residual else y)
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2.
+
+    Args:
+        width_mult: factor on all widths but the last, which grows only above 1.
+        num_classes: K; 0 leaves the classifier out.
+        in_channels: of the image.
+        dropout: probability before the classifier.
+        strides: of the stem and of the seven stages; the default has output stride 32, small
+            images want less: (1, 1, 1, 2, 2, 1, 2, 1) for 32x32.
+
+    Shape:
+        (N, in_channels, H, W) -> logits (N, K); pooled features (N, 1280) with `num_classes=0`.
+
+    Raises:
+        ArgumentError: a value out of range.
+    """
+
+    default_position = "after_depthwise"
+
+    def __init__(
+        self,
+        *,
+        width_mult: float = 1.0,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        dropout: float = 0.1,
+        strides: tuple[int, ...] = STRIDES,
+    ) -> None:
+        super().__init__()
+        if not width_mult > 0:
+            raise ArgumentError(f"MobileNetV2: width_mult must be positive, got {width_mult!r}")
+        if not isinstance(num_classes, int) or num_classes < 0:
+            raise ArgumentError(f"MobileNetV2: num_classes must be 0 or more, got {num_classes!r}")
+        check_positive("MobileNetV2", "in_channels", in_channels)
+        if len(strides) != len(STRIDES) or any(s not in (1, 2) for s in strides):
+            raise ArgumentError(
+                f"MobileNetV2: strides must be {len(STRIDES)} values of 1 or 2 (stem, then the "
+                f"stages), got {tuple(strides)!r}; the default is {STRIDES}"
+            )
+        divisor = 4 if width_mult == 0.1 else 8
+        width = make_divisible(32 * width_mult, divisor)
+        self.stem = ConvNormAct(in_channels, width, 3, strides[0])
+        blocks = []
+        for (expansion, channels, repeats), stride in zip(STAGES, strides[1:], strict=True):
+            outputs = make_divisible(channels * width_mult, divisor)
+            for i in range(repeats):
+                blocks.append(InvertedResidual(width, outputs, stride if i == 0 else 1, expansion))
+                width = outputs
+        self.blocks = nn.Sequential(*blocks)
+        last = make_divisible(1280 * max(1.0, width_mult), divisor)
+        self.head = ConvNormAct(width, last, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(last, num_classes) if num_classes else nn.Identity()
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, num_classes)."""
+        x = self.head(self.blocks(self.stem(x)))
+        return self.classifier(self.dropout(x.mean((2, 3))))
+
+
+@torch.no_grad()
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+        module.weight.normal_(0, math.sqrt(2 / fan_out))
+    elif isinstance(module, nn.Linear):
+        module.weight.normal_(0, 0.01)
+        module.bias.zero_()
+
+
+def mobilenet_v2(
+    *,
+    width_mult: float = 1.0,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    dropout: float = 0.1,
+    strides: tuple[int, ...] = STRIDES,
+) -> MobileNetV2:
+    """MobileNetV2 at any width; see `MobileNetV2`."""
+    return MobileNetV2(
+        width_mult=width_mult,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        dropout=dropout,
+        strides=tuple(strides),
+    )

@@ -1,0 +1,133 @@
+"""MobileNetV2 with CA equals the authors' network: parameters, keys, logits; published sizes."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDEN
+from safetensors.torch import load_file
+
+from convattn import authors, create_model
+from convattn.core.errors import ArgumentError, UnknownNameError
+
+SOURCE = "houqb/CoordAttention:mbv2_ca.py:mbv2_ca"
+NETWORKS = sorted((GOLDEN / "models").glob("mbv2_ca_*.json"))
+
+
+def drawn(key: str, shape: list[int], dtype: str, gain: float) -> torch.Tensor:
+    """The weight rule of golden/MODELS.md."""
+    if not dtype.startswith("float"):
+        return torch.zeros(shape, dtype=torch.int64)
+    n = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape)
+    last = key.rpartition(".")[2]
+    if last == "running_var":
+        n = 1 + 0.1 * np.abs(n)
+    elif last == "weight" and len(shape) >= 2:
+        n = gain * n / np.sqrt(np.prod(shape[1:]))
+    elif last == "weight":
+        n = 1 + 0.1 * n
+    elif last in ("running_mean", "bias"):
+        n = 0.1 * n
+    else:
+        n = 0.5 * n
+    return torch.from_numpy(np.asarray(n))
+
+
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda p: p.stem)
+def test_logits_equal_the_authors_network(path: Any) -> None:
+    golden = json.loads(path.read_text())
+    net = authors.create(SOURCE, **golden["constructor"]).double().eval()
+    assert sum(p.numel() for p in net.parameters()) == golden["parameters"]
+    ours = authors.to_authors(net, source=SOURCE)
+    assert [[k, list(v.shape)] for k, v in ours.items()] == [e[:2] for e in golden["state_dict"]]
+    state = {k: drawn(k, shape, dtype, golden["gain"]) for k, shape, dtype in golden["state_dict"]}
+    total = sum(v.abs().sum().item() for v in state.values() if v.is_floating_point())
+    assert total == pytest.approx(golden["sum_abs_of_float_state"], rel=1e-12)
+    authors.load_authors(net, state, source=SOURCE)
+    outputs = load_file(path.with_suffix(".safetensors"))
+    for run in golden["runs"]:
+        noise = np.random.Generator(np.random.PCG64(2021)).standard_normal(run["input_shape"])
+        with torch.no_grad():
+            logits = net(torch.from_numpy(noise))
+        expected = outputs[f"{run['tag']}.output"]
+        assert (logits - expected).abs().max() <= 1e-9 * expected.std()
+
+
+# reference/blocks.md section 2, recomputed there with the authors' code
+@pytest.mark.parametrize(
+    ("width", "plain", "with_ca"),
+    [(1.0, 3_504_872, 3_950_648), (0.75, 2_636_424, 2_891_631), (0.5, 1_968_680, 2_095_568)],
+)
+def test_parameters_equal_the_published_tables(width: float, plain: int, with_ca: int) -> None:
+    for attention, expected in (("none", plain), ("ca", with_ca)):
+        net = create_model("mobilenet_v2", attention=attention, width_mult=width)
+        assert sum(p.numel() for p in net.parameters()) == expected
+
+
+@pytest.mark.parametrize(
+    ("attention", "arguments", "expected"),
+    [
+        ("ca", {"reduction": 16}, 4_366_850),
+        ("ca", {"reduction": 24}, 4_086_776),
+        ("se", {"reduction": 24, "act": "relu6"}, 3_888_208),
+        ("se", {"reduction": 12, "act": "relu6"}, 4_264_440),
+        ("cbam", {"reduction": 24}, 3_889_808),
+        ("ca", {"reduction": 24, "axes": "h"}, 3_888_800),
+    ],
+)
+def test_parameters_of_other_blocks(
+    attention: str, arguments: dict[str, Any], expected: int
+) -> None:
+    net = create_model("mobilenet_v2", attention=attention, attention_args=arguments)
+    assert sum(p.numel() for p in net.parameters()) == expected
+
+
+def test_same_host_weights_whatever_the_block() -> None:
+    states = []
+    for attention in ("none", "ca", "cbam"):
+        torch.manual_seed(3)
+        states.append(
+            create_model("mobilenet_v2", attention=attention, width_mult=0.1).state_dict()
+        )
+    for other in states[1:]:
+        assert set(states[0]) < set(other)
+        assert all(torch.equal(v, other[k]) for k, v in states[0].items())
+
+
+def test_positions() -> None:
+    from convattn.insertion.slots import slot_positions
+
+    counts = {k: len(v) for k, v in slot_positions(create_model("mobilenet_v2")).items()}
+    assert counts == {"after_expand": 16, "after_depthwise": 16, "before_add": 17, "after_add": 17}
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "arguments"),
+    [
+        (UnknownNameError, "did you mean 'ca'", {"attention": "caa"}),
+        (
+            UnknownNameError,
+            "did you mean 'after_depthwise'",
+            {"attention": "ca", "at": "after_depth"},
+        ),
+        (ArgumentError, "did you mean 'width_mult'", {"width_mul": 1}),
+        (
+            ArgumentError,
+            "did you mean 'reduction'",
+            {"attention": "ca", "attention_args": {"reducton": 8}},
+        ),
+        (ArgumentError, "without a block", {"attention_args": {"reduction": 8}}),
+        (ArgumentError, "width_mult must be positive", {"width_mult": -1}),
+        (ArgumentError, "8 values", {"strides": (1, 2)}),
+    ],
+)
+def test_wrong_arguments_are_named(error: type, text: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(error, match=text):
+        create_model("mobilenet_v2", **arguments)
+    with pytest.raises(UnknownNameError, match="did you mean 'mobilenet_v2'"):
+        create_model("mobilenet_v3")
