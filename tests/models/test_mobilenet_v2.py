@@ -77,7 +77,7 @@ def test_parameters_equal_the_published_tables(width: float, plain: int, with_ca
         ("se", {"reduction": 24, "act": "relu6"}, 3_888_208),
         ("se", {"reduction": 12, "act": "relu6"}, 4_264_440),
         ("cbam", {"reduction": 24}, 3_889_808),
-        ("ca", {"reduction": 24, "axes": "h"}, 3_888_800),
+        ("ca", {"reduction": 24, "axes": "h", "min_hidden": 1}, 3_888_800),
     ],
 )
 def test_parameters_of_other_blocks(
