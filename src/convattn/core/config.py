@@ -1,0 +1,164 @@
+"""Configuration of a run. Each field is an option of the command line and a key of the YAML file.
+
+This file imports no torch, so that `--help` and wrong arguments are answered at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from convattn.core.errors import ArgumentError
+from convattn.core.names import suggest
+
+__all__ = ["TrainConfig", "config_from_dict", "differences"]
+
+POSITIVE = ("epochs", "batch", "accumulate", "eval_every", "step_epochs", "lr")
+NOT_NEGATIVE = (
+    "workers", "weight_decay", "momentum", "warmup_epochs", "mixup", "cutmix", "clip_grad",
+    "save_minutes",
+)  # fmt: skip
+FRACTIONS = ("label_smoothing", "ema", "step_factor")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run for classification.
+
+    Args:
+        model: network; see `convattn list models`.
+        model_args: its arguments, such as {width_mult: 0.5}.
+        attention: block in each of the network's slots; see `convattn list blocks`.
+        attention_args: the block's arguments, such as {reduction: 16}.
+        at: position of the blocks; null takes the network's authors' own.
+        data: "scenes" (embedded digit scenes), an ImageFolder tree, or a CIFAR-10 pack.
+        data_args: arguments of the data, such as {train_count: 4000} for scenes.
+        imgsz: side of the square training images in pixels; null keeps the data's own size, 224
+            for photographs.
+        augment: "none", "light" (shifts by an eighth), "flip" (those and mirroring), "imagenet"
+            (random resized crop, mirroring).
+        on_bad: an unreadable image stops the run before training ("stop") or is left out and
+            counted ("skip").
+        epochs: passes over the training images.
+        batch: images per optimiser step, over all processes and pieces.
+        accumulate: pieces that a batch is computed in, to save memory.
+        optimizer: "sgd" (Nesterov off, as the papers) or "adamw".
+        lr: peak learning rate.
+        momentum: of SGD.
+        weight_decay: on all parameters.
+        schedule: "cosine" to zero per step, "step", or "constant".
+        step_epochs: epochs between drops of the step schedule.
+        step_factor: what the rate is multiplied by at each drop.
+        warmup_epochs: epochs of linear warm-up.
+        label_smoothing: from 0 to 1.
+        mixup: alpha of mixup, 0 for none.
+        cutmix: alpha of CutMix, 0 for none; with both, each batch takes one at random.
+        ema: decay of an exponential moving average of the weights that is evaluated and kept
+            instead of them, 0 for none.
+        clip_grad: largest norm of the gradient, 0 for no limit.
+        precision: "fp32", "bf16" or "fp16" (mixed precision).
+        channels_last: memory format of images and weights.
+        eval_every: epochs between evaluations; the last is always evaluated.
+        save_minutes: a checkpoint is written at least this often, besides each epoch's end.
+        keep: checkpoints kept for resuming.
+        on_nonfinite: at a NaN or infinity, "stop", or "skip" the step and count it.
+        seed: of weights, order and augmentation.
+        device: "auto", "cpu" or "cuda".
+        threads: of one process on the CPU; null leaves PyTorch's choice.
+        workers: processes that load images.
+        deterministic: only deterministic algorithms.
+        tensorboard: write TensorBoard files too.
+        project: folder of the runs.
+        name: of this run's folder; null makes one from model and attention.
+    """
+
+    model: str = "mobilenet_v2"
+    model_args: dict[str, Any] = field(default_factory=dict)
+    attention: str = "none"
+    attention_args: dict[str, Any] = field(default_factory=dict)
+    at: str | None = None
+    data: str = "scenes"
+    data_args: dict[str, Any] = field(default_factory=dict)
+    imgsz: int | None = None
+    augment: Literal["none", "light", "flip", "imagenet"] = "light"
+    on_bad: Literal["stop", "skip"] = "stop"
+    epochs: int = 20
+    batch: int = 64
+    accumulate: int = 1
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    step_epochs: int = 30
+    step_factor: float = 0.1
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
+    clip_grad: float = 0.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    eval_every: int = 1
+    save_minutes: float = 10.0
+    keep: int = 2
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    workers: int = 0
+    deterministic: bool = False
+    tensorboard: bool = True
+    project: str = "runs"
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ArgumentError(f"{name} must be greater than 0, got {getattr(self, name)!r}")
+        for name in NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise ArgumentError(f"{name} must be 0 or more, got {getattr(self, name)!r}")
+        for name in FRACTIONS:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ArgumentError(f"{name} must lie in 0..1, got {getattr(self, name)!r}")
+        for name in ("imgsz", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ArgumentError(f"{name} must be 1 or more, got {value!r}")
+        if self.keep < 1:
+            raise ArgumentError(f"keep must be 1 or more, got {self.keep!r}")
+        if self.accumulate > self.batch:
+            raise ArgumentError(
+                f"accumulate ({self.accumulate}) cannot be more than batch ({self.batch})"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise ArgumentError(f"seed must lie in 0..2**63-1, got {self.seed!r}")
+
+
+# fields that say where and how a run is carried out, not what it computes
+PLACE = ("project", "name", "tensorboard", "workers", "save_minutes", "keep")
+
+
+def config_from_dict(values: dict[str, Any], where: str = "config") -> TrainConfig:
+    """A configuration from plain values, as a YAML file or a checkpoint holds them.
+
+    Raises:
+        ArgumentError: an unknown key (the nearest is named), or a value out of range.
+    """
+    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    for key in values:
+        if key not in known:
+            raise ArgumentError(f"{where} has an unknown key {key!r}; {suggest(key, known)}")
+    return TrainConfig(**values)
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Fields that would change the result, as "lr was 0.05, now 0.1"."""
+    return [
+        f"{f.name} was {getattr(old, f.name)!r}, now {getattr(new, f.name)!r}"
+        for f in dataclasses.fields(TrainConfig)
+        if f.name not in PLACE and getattr(old, f.name) != getattr(new, f.name)
+    ]

@@ -1,0 +1,140 @@
+"""Files that are whole or not there: atomic writes, checksummed checkpoints.
+
+A checkpoint is an ordinary `torch.load` file followed by a line with its SHA-256, so that a single
+flipped bit or missing byte is an error and not a wrong weight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convattn.core.errors import CheckpointError
+
+__all__ = ["load_checkpoint", "remove_stale", "save_checkpoint", "write_atomic", "write_json"]
+
+_TRAILER = re.compile(rb"\nconvattn-checkpoint sha256 ([0-9a-f]{64})\n\Z")
+_TRAILER_SIZE = len(b"\nconvattn-checkpoint sha256 " + b"0" * 64 + b"\n")
+_ASIDE = ".partial"
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Write a file so that readers, and a crash at any moment, see the old or the new one whole.
+
+    Raises:
+        OSError: it cannot be written; says which file, how much is needed and how much is free.
+            The previous file is intact and nothing is left beside it.
+    """
+    path = Path(path)
+    content = data.encode() if isinstance(data, str) else data
+    aside = path.with_name(f".{path.name}.{os.getpid()}{_ASIDE}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        raise OSError(
+            error.errno,
+            f"cannot write it ({error.strerror}; needs {len(content):,} bytes, {free:,} free). "
+            "What was there before is intact",
+            str(path),
+        ) from error
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, keys in the order given."""
+    write_atomic(path, json.dumps(value, indent=1) + "\n")
+
+
+def remove_stale(folder: str | Path) -> None:
+    """Delete what killed writers left aside; call it only while no one else writes there."""
+    for aside in Path(folder).rglob(f".*{_ASIDE}"):
+        aside.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values atomically, with a checksum."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    write_atomic(path, payload + b"\nconvattn-checkpoint sha256 " + digest + b"\n")
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint back, tensors on the CPU. Runs no code that it might contain.
+
+    Raises:
+        CheckpointError: there is none, it is incomplete, corrupt, not ours, or holds more than
+            tensors and plain values.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
+    match = _TRAILER.search(data[-_TRAILER_SIZE:])
+    if match is None:
+        raise CheckpointError(
+            f"{path} ({len(data):,} bytes) is incomplete or not a convattn checkpoint: its last "
+            "line with the checksum is missing. Use the checkpoint before it."
+        )
+    payload = data[:-_TRAILER_SIZE]
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    if digest != match[1]:
+        raise CheckpointError(
+            f"{path} is corrupt: checksum {digest[:8].decode()}.., expected "
+            f"{match[1][:8].decode()}... Use the checkpoint before it."
+        )
+    return load_weights_only(path, payload)
+
+
+def load_weights_only(path: str | Path, payload: bytes) -> dict[str, Any]:
+    """Unpickle tensors and plain values; anything that would run code is refused unexecuted."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked > 2 * len(payload):  # torch stores uncompressed; more is a bomb
+            raise CheckpointError(
+                f"{path} expands from {len(payload):,} to {unpacked:,} bytes. Refused."
+            )
+    except zipfile.BadZipFile:
+        pass  # the older, unzipped format; torch reads it
+    try:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} is not a file of tensors and plain values; nothing in it was run ({reason})"
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dict")
+    return state
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
