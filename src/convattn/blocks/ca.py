@@ -17,10 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
+from convattn.blocks._rounding import rounded_width
 from convattn.core.checks import check_choice, check_positive
 from convattn.ops import mix_channels, strip_means
 
 __all__ = ["CA"]
+
+_ACTIVATIONS = {"hswish": F.hardswish, "relu": F.relu}
 
 
 class CA(GateBlock):
@@ -28,18 +31,23 @@ class CA(GateBlock):
 
     Args:
         channels: C.
-        reduction: hidden channels are m = max(`min_hidden`, C // reduction).
+        reduction: hidden channels are m = max(`min_hidden`, C // reduction); 32 by default.
         min_hidden: lower bound of m.
+        bias: biases in the convolutions; they have them by default.
+        act: delta, "hswish" or "relu".
         axes: which axes have gates: "hw" for the block; "h" keeps only the gate per row (the
             paper's X Attention, which averages along X), "w" only the gate per column (its Y
             Attention). None takes all: "l", "hw" or "dhw".
+        variant: "authors", or "timm": reduction 24 and no biases by default, m rounded to a
+            multiple of 8.
         ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W; gates (N, C, 1, W) and (N, C, H, 1).
 
     Cost:
-        3Cm + 3m + 2C parameters, 2Cm(H+W) MACs; one axis: 2Cm + 3m + C, 2CmH or 2CmW.
+        3Cm + 3m + 2C parameters, 2Cm(H+W) MACs; one axis: 2Cm + 3m + C, 2CmH or 2CmW. Without
+        biases m + 2C (one axis m + C) parameters less.
     """
 
     info = Info(
@@ -55,6 +63,9 @@ class CA(GateBlock):
         deviations=(
             "The activation is h-swish, t * relu6(t + 3) / 6; the authors' README calls it SiLU.",
             "coordatt.py names the second convolutions conv_h, conv_w; mbv2_ca.py conv2, conv3.",
+            "Trained copies with ReLU and without biases exist (FeatherFace): act, bias.",
+            "timm has no biases and other widths from 384 channels on; its weights fit variant "
+            "'timm' only.",
             "The single-axis recipe is not in the authors' code; it is the block's own branch.",
         ),
     )
@@ -63,9 +74,12 @@ class CA(GateBlock):
         self,
         channels: int,
         *,
-        reduction: int = 32,
+        reduction: int | None = None,
         min_hidden: int = 8,
+        bias: bool | None = None,
+        act: str = "hswish",
         axes: str | None = None,
+        variant: str = "authors",
         ndim: int = 2,
     ) -> None:
         super().__init__(channels, ndim)
@@ -75,12 +89,21 @@ class CA(GateBlock):
         check_choice("CA", "axes", axes or all_axes, tuple("".join(c) for c in subsets))
         self.axes = axes or all_axes
         self._used = tuple(all_axes.index(axis) for axis in self.axes)
+        check_choice("CA", "act", act, tuple(_ACTIVATIONS))
+        check_choice("CA", "variant", variant, ("authors", "timm"))
+        timm = variant == "timm"
+        if reduction is None:
+            reduction = 24 if timm else 32
+        bias = not timm if bias is None else bias
         hidden = self._hidden(reduction, min_hidden)
+        if timm:
+            hidden = max(min_hidden, rounded_width(channels / reduction, 8))
+        self.act = act
         conv = conv_nd(ndim)
-        self.conv1 = conv(channels, hidden, 1)
+        self.conv1 = conv(channels, hidden, 1, bias=bias)
         self.bn1 = batch_norm_nd(ndim)(hidden)
         for axis in self.axes:
-            self.add_module(f"conv_{axis}", conv(hidden, channels, 1))
+            self.add_module(f"conv_{axis}", conv(hidden, channels, 1, bias=bias))
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate per axis, the last axis first, as the authors multiply."""
@@ -101,4 +124,4 @@ class CA(GateBlock):
         """(N, C, L) -> (N, m, L)."""
         mixed = mix_channels(strips, self.conv1.weight, self.conv1.bias)
         as_map = mixed[(..., *(None,) * (self.ndim - 1))]
-        return F.hardswish(self.bn1(as_map).flatten(2))
+        return _ACTIVATIONS[self.act](self.bn1(as_map).flatten(2))
