@@ -31,7 +31,8 @@ def linear_baseline(
 
     Args:
         data: What to fit.
-        side: Side of the averaged images.
+        side: Side of the averaged images. Measured, 16 against 32: scenes 14.6 and 17.2 % (500 test
+            images, so 1.6 points of noise), CIFAR-10 38.1 and 36.6 %, at a quarter of the time.
         most: Use at most so many training and test images, drawn evenly (a million photographs
             would take an hour to read).
         seed: Of the draw and of the held-out fifth.
