@@ -216,6 +216,7 @@ def _curve_plot(field: str, title: str, series: Mapping[str, Series], looks: Loo
             single = {"marker": look.marker, "markersize": 6} if len(points) == 1 else {}
             axes.plot(epochs, means, **style, **single)
         axes.margins(x=0.01)
+        axes.autoscale_view()  # now, not at drawing: the label places below need the final scale
         axes.xaxis.set_major_locator(
             require("matplotlib.ticker", "compare").MaxNLocator(6, integer=True)
         )
@@ -228,7 +229,7 @@ def _curve_plot(field: str, title: str, series: Mapping[str, Series], looks: Loo
             target = (edge.x1 + 16, place)
             axes.annotate(
                 shown,
-                (end[0] + 2, end[1]),
+                end,
                 xycoords="figure pixels",
                 xytext=target,
                 textcoords="figure pixels",
