@@ -1,0 +1,90 @@
+"""Pooling to a grid, spreading it again, and batch norm on what was pooled."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.core.errors import InputError
+from convattn.ops import mix_channels
+
+__all__ = [
+    "adaptive_weights",
+    "check_pooled_norm",
+    "convolve_strip",
+    "linear_weights",
+    "nearest_weights",
+    "resample",
+]
+
+
+def check_pooled_norm(block: nn.Module, values: int, pooled: str, fix: str = "batch") -> None:
+    """Raise `InputError` when batch norm would train on one pooled value per channel.
+
+    Args:
+        block: named in the error.
+        values: per channel.
+        pooled: what the norm sees, for the error.
+        fix: what a larger one helps.
+    """
+    if block.training and values == 1:
+        raise InputError(
+            f"{type(block).__name__}'s batch norm on {pooled} needs more than one value per "
+            "channel in training, got batch 1 and one pooled position. "
+            f"Use a larger {fix}, or call .eval() on the block."
+        )
+
+
+def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, H', W') by a matrix (H', H) and a matrix (W', W).
+
+    As matrix products poolings and interpolations have deterministic gradients on every device.
+    """
+    return rows.to(x.dtype) @ x @ columns.to(x.dtype).mT
+
+
+def convolve_strip(strip: Tensor, weight: Tensor) -> Tensor:
+    """A convolution along a strip, zero padded, as one matrix product: compiled once for all sizes.
+
+    Args:
+        strip: (N, C, L).
+        weight: (M, C, k, 1) or (M, C, 1, k), k odd.
+
+    Returns:
+        (N, M, L).
+    """
+    k = weight.shape[2] * weight.shape[3]
+    windows = F.pad(strip, (k // 2, k // 2)).unfold(2, k, 1)  # (N, C, L, k)
+    return mix_channels(windows.transpose(2, 3).flatten(1, 2), weight)
+
+
+def adaptive_weights(out: int, size: int, like: Tensor) -> Tensor:
+    """Adaptive average pooling along one axis, a matrix (out, size).
+
+    Row i averages positions floor(i * size / out) to ceil((i + 1) * size / out) - 1.
+    """
+    i = torch.arange(out, device=like.device)[:, None]
+    j = torch.arange(size, device=like.device)
+    window = (j >= i * size // out) & (j < ((i + 1) * size + out - 1) // out)
+    weights = window.to(_precise(like))
+    return weights / weights.sum(1, keepdim=True)
+
+
+def linear_weights(out: int, size: int, like: Tensor) -> Tensor:
+    """Linear interpolation along one axis with the corners aligned, a matrix (out, size)."""
+    i = torch.arange(out, device=like.device, dtype=_precise(like))[:, None]
+    j = torch.arange(size, device=like.device)
+    source = i * (size - 1) / i[-1:].clamp(min=1)
+    return (1 - (source - j).abs()).clamp(min=0)
+
+
+def nearest_weights(out: int, size: int, like: Tensor) -> Tensor:
+    """Nearest interpolation along one axis, a matrix (out, size): i takes floor(i * size / out)."""
+    i = torch.arange(out, device=like.device)[:, None]
+    j = torch.arange(size, device=like.device)
+    return (j == i * size // out).to(_precise(like))
+
+
+def _precise(like: Tensor) -> torch.dtype:
+    return torch.promote_types(like.dtype, torch.float32)

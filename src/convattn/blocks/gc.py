@@ -1,0 +1,116 @@
+"""Global Context block (GC): one vector of context for all positions.
+
+Cao, Xu, Lin, Wei, Hu: GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond,
+ICCV Workshops 2019.
+
+    a = softmax over positions of w x          (HW)     pooling "att"; "avg" takes a = 1 / HW
+    c = sum over positions of a x              (C)
+    t = W2 relu(LayerNorm(W1 c))               (C)      C -> m -> C
+    y = x + t                                           fusion "add"
+    y = x * sigmoid(t)                                  fusion "mul"
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from convattn.blocks._base import ContextBlock, Info, conv_nd
+from convattn.core.checks import check_choice, check_feature_map, check_positive
+from convattn.ops import global_mean
+
+__all__ = ["GC"]
+
+
+class GC(ContextBlock):
+    """Global Context.
+
+    Args:
+        channels: C, at least `reduction`.
+        reduction: hidden channels are m = C // reduction.
+        hidden: m itself; None takes C // reduction.
+        pooling: "att" or "avg".
+        fusion: "add", "mul", or "mul_add": multiply, then add, each with its own W1 and W2.
+        ndim: number of axes of the map; 1, 2 or 3.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W), any H, W; the added vector is (N, C, 1, 1).
+
+    Cost:
+        C + 1 parameters and 2CHW MACs for "att" (none for "avg"), and for each fusion
+        2Cm + C + 3m parameters and 2Cm MACs.
+    """
+
+    info = Info(
+        title="Global Context",
+        summary="Pools one context vector by attention, transforms it and adds it everywhere.",
+        paper="GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond, "
+        "ICCV Workshops 2019",
+        arxiv="1904.11492",
+        year=2019,
+        repository="xvjiarui/GCNet",
+        licence="Apache-2.0",
+        positions=("before_add",),
+        aliases=("gcnet", "global_context", "context_block"),
+        deviations=(
+            "The last layers start at zero as in the authors' code: with 'add' the block starts "
+            "as the identity, with 'mul' at a gate of one half.",
+            "timm multiplies by default, with reduction 8.",
+        ),
+        min_channels=16,
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        hidden: int | None = None,
+        pooling: str = "att",
+        fusion: str = "add",
+        ndim: int = 2,
+    ) -> None:
+        super().__init__(channels, ndim)
+        check_choice("GC", "pooling", pooling, ("att", "avg"))
+        check_choice("GC", "fusion", fusion, ("add", "mul", "mul_add"))
+        if hidden is None:
+            hidden = self._hidden(reduction)
+        check_positive("GC", "hidden", hidden)
+        self.pooling = pooling
+        self.fusion = fusion
+        if pooling == "att":
+            self.mask = conv_nd(ndim)(channels, 1, 1)
+            nn.init.kaiming_normal_(self.mask.weight)
+            assert self.mask.bias is not None
+            nn.init.zeros_(self.mask.bias)
+        if "add" in fusion:
+            self.add = _transform(channels, hidden)
+        if "mul" in fusion:
+            self.mul = _transform(channels, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, *axes) -> (N, C, *axes)."""
+        if self.fusion == "add":
+            return super().forward(x)
+        check_feature_map(self, x, self.channels, self.ndim)
+        pooled = self._pool(x)
+        y = x * self._over_map(torch.sigmoid(self.mul(pooled))).to(x.dtype)
+        return y if self.fusion == "mul" else y + self._over_map(self.add(pooled)).to(x.dtype)
+
+    def context(self, x: Tensor) -> Tensor:
+        """What "add" adds, (N, C, 1, 1)."""
+        return self._over_map(self.add(self._pool(x))).to(x.dtype)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """(N, C, *axes) -> (N, C)."""
+        if self.pooling == "avg":
+            return global_mean(x)
+        weights = self.mask(x).flatten(2).softmax(2)  # (N, 1, HW)
+        return (x.flatten(2) @ weights.to(x.dtype).mT)[..., 0]
+
+
+def _transform(channels: int, hidden: int) -> nn.Sequential:
+    last = nn.Linear(hidden, channels)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(channels, hidden), nn.LayerNorm(hidden), nn.ReLU(), last)

@@ -1,0 +1,148 @@
+"""Non-local block (NL): every position adds a weighted sum over all positions.
+
+Wang, Girshick, Gupta, He: Non-local Neural Networks, CVPR 2018.
+
+    y_i = x_i + W o_i    o_i = sum_j A_ij g(x_j)    W: m -> C and a batch norm      (eq. 1, 6)
+
+    gaussian            A = softmax_j(x_i . x_j)                                    (eq. 2)
+    embedded_gaussian   A = softmax_j(theta_i . phi_j)                              (eq. 3)
+    dot_product         A = theta_i . phi_j / P                                     (eq. 4)
+    concatenation       A = relu(w . [theta_i, phi_j]) / P                          (eq. 5)
+
+over the P positions j. The authors' code scales theta_i . phi_j of the embedded Gaussian by m^-0.5.
+The equation numbers are recalled, not checked against the paper.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.blocks._base import ContextBlock, Info, batch_norm_nd, conv_nd
+from convattn.core.checks import check_choice, check_norm_input, check_positive
+
+__all__ = ["NonLocal"]
+
+_MODES = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
+
+
+class NonLocal(ContextBlock):
+    """Non-local block.
+
+    Args:
+        channels: C, at least `reduction`.
+        mode: "embedded_gaussian", "gaussian", "dot_product" or "concatenation".
+        reduction: hidden channels are m = C // reduction.
+        hidden: m itself; None takes C // reduction.
+        scale: scale the embedded Gaussian's logits by m^-0.5.
+        subsample: 2x2 max pooling of what is summed over: "input" in front of phi and g as in the
+            authors' code, "embedding" behind them, None for no pooling.
+        norm: batch norm behind W.
+        out_bias: bias in W.
+        ndim: number of axes of the map; 1, 2 or 3. Of three the first is not pooled.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W), any H, W; an axis with one position is not pooled. In
+        training the batch norm needs N * H * W > 1.
+
+    Cost:
+        4Cm + 3m + 3C parameters ("gaussian" 2Cm + m + 3C, "concatenation" 2m more; without norm
+        2C less, without out_bias C less). Without subsampling 4CmHW + 2m(HW)^2 MACs.
+    """
+
+    info = Info(
+        title="Non-local block",
+        summary="Adds to each position a weighted sum over all positions.",
+        paper="Non-local Neural Networks, CVPR 2018",
+        arxiv="1711.07971",
+        year=2018,
+        repository="facebookresearch/video-nonlocal-net",
+        licence="CC-BY-NC-4.0",
+        positions=("after_add",),
+        aliases=("nl", "nonlocal", "non_local_block"),
+        deviations=(
+            "The authors' code (Caffe2) scales the logits and max-pools the input of phi and g; "
+            "AlexHex7/Non-local_pytorch does not scale and pools behind the convolutions.",
+            "mmcv has no norm by default, and no bias in front of its norm.",
+            "timm has m = C // 8 rounded to 8 and scales by C^-0.5.",
+            "The authors' code fails on an axis with one position; here such an axis is not "
+            "pooled.",
+        ),
+        min_channels=2,
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        mode: str = "embedded_gaussian",
+        reduction: int = 2,
+        hidden: int | None = None,
+        scale: bool = True,
+        subsample: str | None = "input",
+        norm: bool = True,
+        out_bias: bool = True,
+        ndim: int = 2,
+    ) -> None:
+        super().__init__(channels, ndim)
+        check_choice("NonLocal", "mode", mode, _MODES)
+        check_choice("NonLocal", "subsample", subsample, ("input", "embedding", None))
+        m = self._hidden(reduction) if hidden is None else hidden
+        check_positive("NonLocal", "hidden", m)
+        self.mode, self.subsample, self.norm = mode, subsample, norm
+        self.scale = m**-0.5 if scale and mode == "embedded_gaussian" else 1.0
+        conv = conv_nd(ndim)
+
+        def pooled_conv() -> nn.Module:
+            layer = conv(channels, m, 1)
+            return nn.Sequential(layer, _MaxPool()) if subsample == "embedding" else layer
+
+        self.g = pooled_conv()
+        last: nn.Module = conv(m, channels, 1, bias=out_bias)
+        self.out = nn.Sequential(last, batch_norm_nd(ndim)(channels)) if norm else last
+        for parameter in (
+            self.out[1] if isinstance(self.out, nn.Sequential) else last
+        ).parameters():
+            nn.init.zeros_(parameter)  # starts as the identity
+        if mode != "gaussian":
+            self.theta = conv(channels, m, 1)
+            self.phi = pooled_conv()
+        if mode == "concatenation":
+            self.relation = nn.Linear(2 * m, 1, bias=False)
+
+    def context(self, x: Tensor) -> Tensor:
+        """(N, C, *axes)."""
+        if self.norm:
+            check_norm_input(self, x[:, 0].numel())
+        keys = _max_pool(x) if self.subsample == "input" else x
+        if self.mode == "gaussian":
+            theta, phi = x, _max_pool(x) if self.subsample else x
+        else:
+            theta, phi = self.theta(x), self.phi(keys)
+        weights = self._weights(theta.flatten(2), phi.flatten(2))  # (N, HW, P)
+        g = self.g(keys).flatten(2)  # (N, m, P)
+        summed = (g @ weights.to(g.dtype).mT).unflatten(2, x.shape[2:])
+        return self.out(summed).to(x.dtype)
+
+    def _weights(self, theta: Tensor, phi: Tensor) -> Tensor:
+        """(N, m, HW), (N, m, P) -> (N, HW, P)."""
+        if self.mode == "concatenation":
+            left, right = self.relation.weight[0].chunk(2)
+            logits = F.relu((left @ theta)[..., None] + (right @ phi)[:, None])
+        else:
+            logits = theta.mT @ phi * self.scale
+        return logits.softmax(2) if "gaussian" in self.mode else logits / phi.shape[2]
+
+
+class _MaxPool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return _max_pool(x)
+
+
+def _max_pool(x: Tensor) -> Tensor:
+    """2x2 max pooling, stride 2, of the last two axes; the gradient goes to one entry."""
+    for axis in range(max(2, x.dim() - 2), x.dim()):
+        if torch.jit.is_tracing() or x.shape[axis] > 1:  # type: ignore[attr-defined]
+            x = x.unfold(axis, 2, 2).max(-1).values
+    return x
