@@ -1,0 +1,61 @@
+"""Device, precision and processes of a run, through Lightning Fabric."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+from convattn.core.config import TrainConfig
+from convattn.core.errors import ArgumentError
+from convattn.core.names import require
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+__all__ = ["launch"]
+
+_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def launch(config: TrainConfig) -> Fabric:
+    """Join the processes that torchrun started, or be the only one; set threads and determinism.
+
+    Raises:
+        ArgumentError: a device that this machine does not have, or a batch smaller than the
+            number of processes.
+        MissingExtraError: Lightning is not installed.
+    """
+    fabric = require("lightning.fabric", "train")
+    precision = require("lightning.fabric.plugins.precision", "train")
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError("device is 'cuda', but PyTorch finds no GPU here; use 'cpu' or 'auto'")
+    kind = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if config.batch < world:
+        raise ArgumentError(f"batch {config.batch} is smaller than the {world} processes")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(config.deterministic)
+    if config.precision == "fp16" and kind == "cpu":  # Fabric would silently take bf16 instead
+        scaler = torch.amp.GradScaler("cpu")
+        plugin = precision.MixedPrecision("16-mixed", "cpu", scaler)
+        chosen = {"plugins": [plugin]}
+    else:
+        chosen = {"precision": _PRECISION[config.precision]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on clusters that does not concern the user
+        made = fabric.Fabric(
+            accelerator=kind,
+            devices=local,
+            num_nodes=world // local,
+            strategy="ddp" if world > 1 else "auto",
+            **chosen,
+        )
+        made.launch()
+    return made

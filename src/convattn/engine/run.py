@@ -1,0 +1,164 @@
+"""A run's folder: configuration, checkpoints, weights, results; one writer at a time.
+
+    runs/NAME/
+        args.yaml          everything to repeat the run
+        environment.json   where it ran
+        results.csv        one line per epoch
+        weights/           best.pt, last.pt: state dict and what rebuilds the network
+        checkpoints/       state to resume from, the newest few
+        summary.json       written last: the run is finished
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import fcntl
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convattn.core.config import TrainConfig, config_from_dict
+from convattn.core.errors import ArgumentError, CheckpointError, RunBusyError
+from convattn.core.files import (
+    load_checkpoint,
+    remove_stale,
+    save_checkpoint,
+    write_atomic,
+    write_json,
+)
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: where it is or will be.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def new(cls, config: TrainConfig) -> RunFolder:
+        """A folder that does not exist yet: `project/name`, or a numbered default name.
+
+        Raises:
+            ArgumentError: the name is taken.
+        """
+        project = Path(config.project)
+        if config.name is not None:
+            folder = cls(project / config.name)
+            if folder.exists():
+                raise ArgumentError(
+                    f"{folder.path} holds a run already. Go on with --resume {folder.path}, "
+                    "or choose another --name."
+                )
+            return folder
+        base = config.model + ("" if config.attention == "none" else f"_{config.attention}")
+        names = (base if n == 1 else f"{base}_{n}" for n in range(1, 1_000_000))
+        return next(cls(project / name) for name in names if not (project / name).exists())
+
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "args.yaml").is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only writer; a lock of a dead process does not count.
+
+        Raises:
+            RunBusyError: another process writes here; names it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                raise RunBusyError(
+                    f"{self.path} is in use by {file.read().strip() or 'another process'}. "
+                    "Wait for it, or use another --name."
+                ) from error
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%H:%M')}")
+            file.flush()
+            remove_stale(self.path)
+            yield
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write args.yaml."""
+        text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+        write_atomic(self.path / "args.yaml", text)
+
+    def config(self) -> TrainConfig:
+        """Read args.yaml.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        path = self.path / "args.yaml"
+        if not path.is_file():
+            raise CheckpointError(f"{self.path} is not a run's folder: it has no args.yaml")
+        return config_from_dict(yaml.safe_load(path.read_text()), str(path))
+
+    def save(self, step: int, state: dict[str, Any], keep: int) -> None:
+        """Write the state to resume from, then drop all but the newest `keep`."""
+        save_checkpoint(self._checkpoints() / f"step_{step:09d}.ckpt", state)
+        for old in self._newest_first()[keep:]:
+            old.unlink()
+
+    def latest(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest readable state (None if there is none), and what was wrong with newer ones.
+
+        Raises:
+            CheckpointError: there are checkpoints, but none can be read.
+        """
+        problems = []
+        for path in self._newest_first():
+            try:
+                return load_checkpoint(path), problems
+            except CheckpointError as error:
+                problems.append(str(error))
+        if problems:
+            raise CheckpointError(" ".join(problems))
+        return None, []
+
+    def save_weights(self, name: str, state: dict[str, Any]) -> None:
+        """Write weights/NAME.pt."""
+        save_checkpoint(self.path / "weights" / f"{name}.pt", state)
+
+    def write_results(self, history: list[dict[str, Any]]) -> None:
+        """Write results.csv anew."""
+        text = io.StringIO()
+        if history:
+            columns = list(dict.fromkeys(name for row in history for name in row))
+            writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+            writer.writeheader()
+            writer.writerows(history)
+        write_atomic(self.path / "results.csv", text.getvalue())
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write summary.json: the run is done."""
+        write_json(self.path / "summary.json", summary)
+
+    def summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run, else None."""
+        path = self.path / "summary.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def _checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self._checkpoints().glob("step_*.ckpt"), reverse=True)

@@ -1,0 +1,195 @@
+"""Classification: cross entropy, top-1 and top-5 accuracy, confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from convattn.core.config import TrainConfig
+from convattn.core.errors import CheckpointError
+from convattn.core.files import load_checkpoint
+from convattn.core.names import require
+from convattn.core.seeds import derive, seeded
+from convattn.data.classification import ClassificationData, ImageSet
+from convattn.models import create_model
+from convattn.tasks.transforms import Transform, normalise, test_transform, train_transform
+
+__all__ = ["Classification", "restore"]
+
+PHOTO_SIZE = 224
+
+
+class Batch(NamedTuple):
+    """uint8 images (N, 3, S, S), labels (N,), indices of the samples (N,)."""
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class TrainSet(Dataset[Batch]):
+    """Maps (epoch, index) to one augmented sample; the same pair gives the same bits."""
+
+    def __init__(self, images: ImageSet, transform: Transform, seed: int) -> None:
+        self.images, self.transform, self.seed = images, transform, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:  # type: ignore[override]
+        epoch, index = key
+        with seeded(derive(self.seed, "augment", epoch, index)):
+            image = self.transform(self.images.image(index))
+        return Batch(image, self.images.labels[index], torch.tensor(index))
+
+
+class TestSet(Dataset[Batch]):
+    """Maps an index to one sample."""
+
+    def __init__(self, images: ImageSet, transform: Transform) -> None:
+        self.images, self.transform = images, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.transform(self.images.image(index))
+        return Batch(image, self.images.labels[index], torch.tensor(index))
+
+
+class Classification:
+    """The classification task of a configuration on data; see `core/protocols.py`.
+
+    Attributes:
+        confusion: int64 (K, K) of the last evaluation; row = class, column = prediction.
+
+    Raises:
+        ArgumentError, UnknownNameError: of the model, the block or their arguments.
+    """
+
+    metric = "top1"
+
+    def __init__(self, config: TrainConfig, data: ClassificationData) -> None:
+        self.data = data
+        size = config.imgsz or data.image_size or PHOTO_SIZE
+        native = size == data.image_size
+        self.facts: dict[str, Any] = {
+            "task": "classification",
+            "model": config.model,
+            "model_args": {**config.model_args, "num_classes": len(data.classes)},
+            "attention": config.attention,
+            "attention_args": config.attention_args,
+            "at": config.at,
+            "classes": list(data.classes),
+            "size": size,
+            "native": native,
+        }
+        self.model = _build(self.facts, derive(config.seed, "weights"))
+        self.train_set = TrainSet(
+            data.train, train_transform(config.augment, size, native), config.seed
+        )
+        self.test_set = TestSet(data.test, test_transform(size, native))
+        self.train_size = len(data.train)
+        self.fingerprint = data.fingerprint
+        self.confusion = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
+        self._smoothing = config.label_smoothing
+        self._channels_last = config.channels_last
+        self._mix = _mixer(config, len(data.classes))
+
+    def collate(self, samples: list[Batch]) -> Batch:
+        """Stack the samples."""
+        return Batch(*map(torch.stack, zip(*samples, strict=True)))
+
+    def moved(self, batch: Batch, device: str) -> Batch:
+        """The batch on a device."""
+        return Batch(*(part.to(device) for part in batch))
+
+    def batch_size(self, batch: Batch) -> int:
+        """N."""
+        return len(batch.labels)
+
+    def sample_ids(self, batch: Batch) -> Sequence[str]:
+        """Names of the training images."""
+        return [self.data.train.sample_id(i) for i in batch.indices.tolist()]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean cross entropy, with the configuration's label smoothing and mixing."""
+        images, labels = self._images(batch), batch.labels
+        if self._mix is not None:
+            images, labels = self._mix(images, labels)
+        return F.cross_entropy(model(images), labels, label_smoothing=self._smoothing)
+
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+        """Loss, top-1 and, from six classes up, top-5 accuracy, from 0 to 1."""
+        count = len(self.data.classes)
+        loss, right, right5, total = 0.0, 0, 0, 0
+        confusion = torch.zeros_like(self.confusion)
+        for batch in batches:
+            logits = model(self._images(batch)).float()
+            loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
+            ranked = logits.topk(min(5, count), 1).indices
+            hits = ranked == batch.labels[:, None]
+            right += int(hits[:, 0].sum())
+            right5 += int(hits.sum())
+            total += len(batch.labels)
+            pairs = (batch.labels * count + ranked[:, 0]).cpu()
+            confusion += torch.bincount(pairs, minlength=count * count).view(count, count)
+        self.confusion = confusion
+        metrics = {"loss": loss / total, "top1": right / total}
+        return metrics | ({"top5": right5 / total} if count > 5 else {})
+
+    def _images(self, batch: Batch) -> Tensor:
+        images = normalise(batch.images)
+        return images.to(memory_format=torch.channels_last) if self._channels_last else images
+
+
+def restore(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Rebuild a trained network from its weights file alone.
+
+    Args:
+        path: weights/best.pt or weights/last.pt of a run, or the run's folder (best).
+
+    Returns:
+        The network in eval mode, and the file's contents without the weights.
+
+    Raises:
+        CheckpointError: not such a file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "weights" / "best.pt"
+    saved = load_checkpoint(path)
+    if "facts" not in saved:
+        raise CheckpointError(
+            f"{path} is a checkpoint to resume from, not a network; use the run's weights/best.pt"
+        )
+    model = _build(saved["facts"], 0)
+    model.load_state_dict(saved.pop("model"))
+    return model.eval(), saved
+
+
+def _build(facts: dict[str, Any], seed: int) -> nn.Module:
+    with seeded(seed):
+        return create_model(
+            facts["model"],
+            attention=facts["attention"],
+            at=facts["at"],
+            attention_args=facts["attention_args"],
+            **facts["model_args"],
+        )
+
+
+def _mixer(config: TrainConfig, classes: int) -> Any:
+    """Mixup, CutMix, or one of them at random for each batch; None for neither."""
+    if not (config.mixup or config.cutmix):
+        return None
+    v2 = require("torchvision.transforms.v2", "train")
+    mixers = []
+    if config.mixup:
+        mixers.append(v2.MixUp(alpha=config.mixup, num_classes=classes))
+    if config.cutmix:
+        mixers.append(v2.CutMix(alpha=config.cutmix, num_classes=classes))
+    return v2.RandomChoice(mixers)
