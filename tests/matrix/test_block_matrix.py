@@ -250,9 +250,12 @@ def test_half_precision(sample: Sample, dtype: torch.dtype) -> None:
 def test_autocast(sample: Sample) -> None:
     block, x = sample.build(dtype=torch.float32).eval(), sample.input(dtype=torch.float32)
     expected = block(x)
+    leaf = x.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        y = block(x)
-        assert gradients_are_finite(block, x)
+        y = block(leaf)
+    y.float().square().sum().backward()
+    assert leaf.grad is not None
+    assert all(bool(g.grad.isfinite().all()) for g in (leaf, *block.parameters()))
     if block_class(sample.name).family != "conv":  # a convolution returns bfloat16
         assert y.dtype == torch.float32
     assert (y - expected).abs().max() <= 0.05 * expected.abs().max()
@@ -543,12 +546,36 @@ def _transpose_exchanges_branches(block: nn.Module, x: Tensor) -> None:
     check_same(other(x.transpose(2, 3)), block(x).transpose(2, 3))
 
 
+def _transpose_exchanges_planes(block: nn.Module, x: Tensor) -> None:
+    other = copy.deepcopy(block)
+    other.cw, other.hc = other.hc, other.cw
+    with torch.no_grad():
+        for branch in (other.cw, other.hc, other.hw):
+            branch.conv.weight.copy_(branch.conv.weight.mT.clone())
+    check_same(other(x.transpose(2, 3)), block(x).transpose(2, 3))
+
+
+def _adding_a_constant_keeps_the_gates(block: nn.Module, x: Tensor) -> None:
+    check_same(block.gates(x + 3)[0], block.gates(x)[0])
+
+
 INVARIANCES: dict[str, tuple[Callable[[nn.Module, Tensor], None], ...]] = {
     "ca": (_gates_at_most_one, _permuting_rows_permutes, _transpose_exchanges_branches),
     "cbam": (_gates_at_most_one,),
+    "ema": (_gates_at_most_one,),
+    "ela": (_gates_at_most_one,),
+    "fca": (_gates_at_most_one,),
+    "sa": (_permuting_positions_permutes,),
+    "sge": (_gates_at_most_one, _permuting_positions_permutes),
+    "simam": (
+        _gates_at_most_one,
+        _permuting_positions_permutes,
+        _adding_a_constant_keeps_the_gates,
+    ),
+    "srm": (_gates_at_most_one, _permuting_positions_permutes),
     "eca": (_gates_at_most_one, _permuting_positions_permutes),
     "se": (_gates_at_most_one, _permuting_positions_permutes),
-    "triplet": (_gates_at_most_one,),
+    "triplet": (_gates_at_most_one, _transpose_exchanges_planes),
 }
 
 

@@ -1,0 +1,124 @@
+"""FcaNet's multi-spectral attention (FCA): channel gates from cosine transforms, not from means.
+
+Qin, Zhang, Wu, Li: FcaNet, Frequency Channel Attention Networks, ICCV 2021.
+
+    channels are split into n parts; part i has the frequency (u_i, v_i) of a 7x7 grid
+    z = sum over p, q of x'[p, q] b_u(p) b_v(q)        x' is x pooled to L x L
+    b_f(p) = sqrt((1 + [f > 0]) / L) cos(pi f (p + 1/2) / L)
+    g = sigmoid(W2 relu(W1 z))
+    y = x * g
+
+With the frequency (0, 0) alone, z is L times the mean and the block is SE. A frequency of the 7x7
+grid is multiplied by L // 7.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.blocks._base import GateBlock, Info
+from convattn.blocks._pooled import adaptive_weights, resample
+from convattn.core.checks import check_choice, check_positive
+from convattn.core.errors import ArgumentError
+
+__all__ = ["FCA"]
+
+# (u, v) of the 32 best by single-frequency accuracy, the lowest, and the worst: a fact of the
+# authors' experiments, written as digits uv
+_FREQUENCIES = {
+    "top": "00 01 60 05 02 10 12 40 50 16 30 04 06 03 35 22 46 63 33 53 55 21 61 52 "
+    "54 32 31 41 23 20 65 13",
+    "low": "00 01 10 11 02 20 21 12 22 03 30 40 04 13 31 05 14 23 32 41 50 06 15 24 "
+    "33 42 51 60 16 25 34 43",
+    "bot": "66 14 34 36 26 43 11 24 44 45 56 15 42 62 25 51 64 13 65 20 23 41 31 32 "
+    "54 52 61 21 55 53 33 63",
+}
+
+
+class FCA(GateBlock):
+    """Multi-spectral channel attention.
+
+    Args:
+        channels: C, a multiple of `count` and at least `reduction`.
+        dct_size: L, or (rows, columns), 7 or more; the authors take the map's own size, 56, 28,
+            14, 7 by stage. Maps of another size are average-pooled to it.
+        frequencies: "top" (best in the authors' experiments), "low" or "bot" (worst).
+        count: n, how many of them, up to 32.
+        reduction: hidden channels are m = C // reduction.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W), any H, W; gate (N, C, 1, 1).
+
+    Cost:
+        2Cm parameters and a buffer of C L^2, 2Cm + CHW MACs.
+    """
+
+    info = Info(
+        title="Multi-spectral channel attention (FcaNet)",
+        summary="Gates channels as SE does, from cosine transforms in place of means.",
+        paper="FcaNet: Frequency Channel Attention Networks, ICCV 2021",
+        arxiv="2012.11879",
+        year=2021,
+        repository="cfzd/FcaNet",
+        licence="MIT",
+        positions=("before_add",),
+        aliases=("fcanet", "fca_layer", "multi_spectral_attention"),
+        deviations=(
+            "Maps of another size than dct_size: the pooling is folded into the basis, the same "
+            "sum in another order; no size is special and the gradient is deterministic.",
+            "dct_size below 7 makes all frequencies 0 in the authors' code; refused here.",
+        ),
+        min_channels=16,
+    )
+
+    basis: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        dct_size: int | tuple[int, int] = 7,
+        frequencies: str = "top",
+        count: int = 16,
+        reduction: int = 16,
+    ) -> None:
+        super().__init__(channels)
+        hidden = self._hidden(reduction)
+        check_choice("FCA", "frequencies", frequencies, tuple(_FREQUENCIES))
+        check_positive("FCA", "count", count)
+        pairs = _FREQUENCIES[frequencies].split()[:count]
+        if len(pairs) < count or channels % count:
+            raise ArgumentError(
+                f"FCA: count must divide channels and be at most 32, got count={count} with "
+                f"channels={channels}; use {max(channels // count, 1) * count} channels"
+            )
+        rows, columns = (dct_size, dct_size) if isinstance(dct_size, int) else dct_size
+        for size in (rows, columns):
+            if not isinstance(size, int) or size < 7:
+                raise ArgumentError(f"FCA: dct_size must be 7 or more, got {dct_size!r}")
+        u, v = ([int(pair[i]) for pair in pairs] for i in (0, 1))
+        basis = _cosines(u, rows)[:, :, None] * _cosines(v, columns)[:, None, :]
+        basis = basis.repeat_interleave(channels // count, 0)  # (C, L, L)
+        self.register_buffer("basis", basis.to(torch.get_default_dtype()))
+        self.fc1 = nn.Linear(channels, hidden, bias=False)
+        self.fc2 = nn.Linear(hidden, channels, bias=False)
+
+    def gates(self, x: Tensor) -> tuple[Tensor, ...]:
+        """One gate (N, C, 1, 1)."""
+        to_rows = adaptive_weights(self.basis.shape[1], x.shape[2], x)  # (L, H)
+        to_columns = adaptive_weights(self.basis.shape[2], x.shape[3], x)
+        basis = resample(self.basis, to_rows.mT, to_columns.mT)  # (C, H, W)
+        z = (x * basis).sum((2, 3))
+        return (self._over_map(self.gate(self.fc2(F.relu(self.fc1(z))))),)
+
+
+def _cosines(frequencies: list[int], size: int) -> Tensor:
+    """(n, L): the cosine of each frequency, scaled to unit length."""
+    f = torch.tensor(frequencies, dtype=torch.float64)[:, None] * (size // 7)
+    p = torch.arange(size, dtype=torch.float64)
+    scale = torch.where(f > 0, 2.0, 1.0) / size
+    return scale.sqrt() * torch.cos(math.pi * f * (p + 0.5) / size)
