@@ -575,6 +575,8 @@ INVARIANCES: dict[str, tuple[Callable[[nn.Module, Tensor], None], ...]] = {
     "srm": (_gates_at_most_one, _permuting_positions_permutes),
     "eca": (_gates_at_most_one, _permuting_positions_permutes),
     "se": (_gates_at_most_one, _permuting_positions_permutes),
+    "simple_ca": (_gates_at_most_one, _permuting_rows_permutes),
+    "strip": (_gates_at_most_one,),
     "triplet": (_gates_at_most_one, _transpose_exchanges_planes),
 }
 

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
-from convattn.core.checks import check_norm_input, check_odd
+from convattn.blocks._rounding import rounded_width
+from convattn.core.checks import check_choice, check_norm_input, check_odd, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.core.names import suggest
 from convattn.ops import global_mean
@@ -40,6 +41,8 @@ class CBAM(GateBlock):
         pools: which poolings the channel gate adds up: "avg", "max", "lp" (2-norm), "lse"
             (log-sum-exp).
         spatial: False leaves the spatial gate out.
+        variant: "authors"; "paper" has no batch norm and pools in the order mean, max; "timm" in
+            that order too, without biases in the MLP, norm momentum 0.1, m rounded to nearest.
         ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
@@ -61,6 +64,8 @@ class CBAM(GateBlock):
         positions=("before_add", "after_depthwise"),
         deviations=(
             "The spatial gate has a batch norm (momentum 0.01) that the paper does not mention.",
+            "The paper's equation has the order mean, max; whether its convolution has a bias is "
+            "not said, here it has none.",
             "timm pools in the order mean, max and has no biases in the MLP.",
             "External-Attention-pytorch uses kernel 49, no norm, and adds the input back.",
         ),
@@ -75,10 +80,14 @@ class CBAM(GateBlock):
         kernel_size: int = 7,
         pools: tuple[str, ...] = ("avg", "max"),
         spatial: bool = True,
+        variant: str = "authors",
         ndim: int = 2,
     ) -> None:
         super().__init__(channels, ndim)
-        hidden = self._hidden(reduction)
+        check_choice("CBAM", "variant", variant, ("authors", "paper", "timm"))
+        check_positive("CBAM", "reduction", reduction)
+        timm = variant == "timm"
+        hidden = rounded_width(channels / reduction, 1) if timm else self._hidden(reduction)
         check_odd("CBAM", "kernel_size", kernel_size)
         for pool in pools:
             if pool not in _POOLS:
@@ -86,12 +95,14 @@ class CBAM(GateBlock):
         if not pools or isinstance(pools, str):
             raise ArgumentError(f"CBAM: pools must be a tuple of names, got {pools!r}")
         self.pools = tuple(pools)
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc1 = nn.Linear(channels, hidden, bias=not timm)
+        self.fc2 = nn.Linear(hidden, channels, bias=not timm)
         self.spatial = spatial
+        self.variant = variant
         if spatial:
             self.conv = conv_nd(ndim)(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-            self.bn = batch_norm_nd(ndim)(1, momentum=0.01)
+            if variant != "paper":
+                self.bn = batch_norm_nd(ndim)(1, momentum=0.1 if timm else 0.01)
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """Gates (N, C, 1, 1) and (N, 1, H, W)."""
@@ -101,6 +112,9 @@ class CBAM(GateBlock):
 
     def _spatial_gate(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, H, W)."""
-        check_norm_input(self, x[:, 0].numel())
-        pooled = torch.cat((x.max(1, keepdim=True).values, x.mean(1, keepdim=True)), 1)
-        return self.gate(self.bn(self.conv(pooled)))
+        mean, maximum = x.mean(1, keepdim=True), x.max(1, keepdim=True).values
+        if self.variant == "paper":
+            return self.gate(self.conv(torch.cat((mean, maximum), 1)))
+        check_norm_input(self, mean.numel())
+        pooled = (maximum, mean) if self.variant == "authors" else (mean, maximum)
+        return self.gate(self.bn(self.conv(torch.cat(pooled, 1))))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.blocks._base import GateBlock, Info
-from convattn.core.checks import check_odd
+from convattn.core.checks import check_choice, check_odd
 from convattn.core.errors import ArgumentError
 from convattn.ops import global_mean
 
@@ -40,6 +40,7 @@ class ECA(GateBlock):
         kernel_size: k, odd; None takes the paper's rule from C, gamma and b.
         gamma: divisor of the rule.
         b: offset of the rule.
+        variant: "authors", or "timm": the rule never gives less than 3.
         ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
@@ -75,13 +76,16 @@ class ECA(GateBlock):
         kernel_size: int | None = None,
         gamma: float = 2,
         b: float = 1,
+        variant: str = "authors",
         ndim: int = 2,
     ) -> None:
         super().__init__(channels, ndim)
         if not gamma > 0:
             raise ArgumentError(f"ECA: gamma must be positive, got {gamma!r}")
+        check_choice("ECA", "variant", variant, ("authors", "timm"))
         if kernel_size is None:
             kernel_size = adaptive_kernel_size(channels, gamma, b)
+            kernel_size = max(kernel_size, 3) if variant == "timm" else kernel_size
         check_odd("ECA", "kernel_size", kernel_size)
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.blocks._base import GateBlock, Info
-from convattn.core.checks import check_choice
+from convattn.blocks._rounding import rounded_width
+from convattn.core.checks import check_choice, check_positive
 from convattn.ops import global_mean
 
 __all__ = ["SE"]
@@ -29,6 +30,7 @@ class SE(GateBlock):
         reduction: hidden channels are m = C // reduction.
         bias: biases in both layers, as the authors' Caffe definition has them.
         act: "relu", or "relu6" as in the CA authors' mobile networks (with reduction 24).
+        variant: "authors", or "timm": m rounded to a multiple of 8, so that C may be any.
         ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
@@ -53,6 +55,8 @@ class SE(GateBlock):
             "The CA authors' mobile networks use reduction 24 and ReLU6.",
             "timm rounds the hidden channels to a multiple of 8; torchvision squeezes to a width "
             "given by hand.",
+            "MiniFASNet has batch norms behind both layers; in evaluation they fold into the "
+            "weights and biases, in training it is another block.",
         ),
         min_channels=16,
     )
@@ -64,11 +68,15 @@ class SE(GateBlock):
         reduction: int = 16,
         bias: bool = True,
         act: str = "relu",
+        variant: str = "authors",
         ndim: int = 2,
     ) -> None:
         super().__init__(channels, ndim)
         check_choice("SE", "act", act, tuple(_ACTIVATIONS))
-        hidden = self._hidden(reduction)
+        check_choice("SE", "variant", variant, ("authors", "timm"))
+        check_positive("SE", "reduction", reduction)
+        timm = variant == "timm"
+        hidden = rounded_width(channels / reduction, 8) if timm else self._hidden(reduction)
         self.fc1 = nn.Linear(channels, hidden, bias=bias)
         self.fc2 = nn.Linear(hidden, channels, bias=bias)
         self.act = act

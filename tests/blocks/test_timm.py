@@ -1,0 +1,101 @@
+"""Blocks in timm's form: timm's own state dict loads strictly, and the outputs agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from convattn import authors
+from convattn.blocks import create_block
+from convattn.core.errors import StateDictError
+
+attention = pytest.importorskip("timm.layers.create_attn")
+
+LAYERS = "huggingface/pytorch-image-models:timm/layers"
+# timm's name, the source, our block and its arguments
+FORMS: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("coord", "coord_attn.py:CoordAttn", "ca", {"variant": "timm"}),
+    ("scoord", "coord_attn.py:SimpleCoordAttn", "simple_ca", {}),
+    ("ela", "coord_attn.py:EfficientLocalAttn", "ela", {"variant": "timm"}),
+    ("strip", "coord_attn.py:StripAttn", "strip", {}),
+    ("se", "squeeze_excite.py:SEModule", "se", {"variant": "timm"}),
+    ("eca", "eca.py:EcaModule", "eca", {"variant": "timm"}),
+    ("cbam", "cbam.py:CbamModule", "cbam", {"variant": "timm"}),
+]
+each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0])
+
+
+def theirs(name: str, channels: int, **arguments: Any) -> nn.Module:
+    layer: nn.Module = attention.create_attn(name, channels, **arguments)
+    for p in layer.parameters():  # some of their layers start at zero
+        nn.init.normal_(p, std=0.3)
+    for module in layer.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return layer
+
+
+@each_form
+@pytest.mark.parametrize("channels", [4, 64, 96, 384])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_loads_and_agrees(
+    form: tuple[str, str, str, dict[str, Any]], channels: int, mode: str
+) -> None:
+    name, file, block, arguments = form
+    layer, source = theirs(name, channels), f"{LAYERS}/{file}"
+    built = authors.create(source, channels=channels)
+    named = create_block(block, channels, **arguments)
+    x = torch.randn(2, channels, 7, 5)
+    for ours in (built, named):
+        authors.load_authors(ours, layer.state_dict(), source=source)
+        back = authors.to_authors(ours, source=source)
+        assert list(back) == list(layer.state_dict())
+        assert all(torch.equal(back[k], v) for k, v in layer.state_dict().items())
+        ours.train(mode == "train")
+        expected = layer.train(mode == "train")(x)
+        torch.testing.assert_close(ours(x), expected, rtol=1e-6, atol=1e-6)
+        if mode == "train":  # buffers too, the momentum is part of the form
+            after = authors.to_authors(ours, source=source)
+            for key, value in layer.state_dict().items():
+                torch.testing.assert_close(after[key], value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "arguments"),
+    [
+        ("coord", "coord_attn.py:CoordAttn", {"rd_channels": 8, "bias": True}),
+        ("strip", "coord_attn.py:StripAttn", {"use_conv": False}),
+        ("strip", "coord_attn.py:StripAttn", {"kernel_size": 5, "bias": True}),
+        ("ela", "coord_attn.py:EfficientLocalAttn", {"kernel_size": 3}),
+        ("scoord", "coord_attn.py:SimpleCoordAttn", {"bias": False}),
+        ("se", "squeeze_excite.py:SEModule", {"rd_ratio": 0.25, "bias": False}),
+        ("cbam", "cbam.py:CbamModule", {"rd_ratio": 0.125, "spatial_kernel_size": 3}),
+        ("eca", "eca.py:EcaModule", {"gamma": 1}),
+    ],
+)
+def test_their_arguments(name: str, file: str, arguments: dict[str, Any]) -> None:
+    layer, source = theirs(name, 64, **arguments), f"{LAYERS}/{file}"
+    ours = authors.create(source, channels=64, **arguments)
+    authors.load_authors(ours, layer.state_dict(), source=source)
+    x = torch.randn(2, 64, 7, 5)
+    torch.testing.assert_close(ours.eval()(x), layer.eval()(x), rtol=1e-6, atol=1e-6)
+
+
+def test_the_authors_weights_are_not_timms() -> None:
+    """What timm's default cannot load either: their biases, and their width at 384 channels."""
+    ours = create_block("ca", 384)
+    with pytest.raises(StateDictError, match=r"conv1\.bias"):
+        authors.load_authors(
+            ours,
+            theirs("coord", 384).state_dict(),
+            source="houqb/CoordAttention:coordatt.py:CoordAtt",
+        )
+
+
+def test_the_ratio_must_be_one_over_a_whole_number() -> None:
+    with pytest.raises(authors.ArgumentError, match="rd_ratio"):
+        authors.create(f"{LAYERS}/squeeze_excite.py:SEModule", channels=64, rd_ratio=0.3)
