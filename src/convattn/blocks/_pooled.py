@@ -6,16 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.core.errors import InputError
+from convattn.core.checks import check_positive
+from convattn.core.errors import ArgumentError, InputError
 from convattn.ops import mix_channels
 
 __all__ = [
     "adaptive_weights",
     "check_pooled_norm",
+    "check_size",
     "convolve_strip",
     "linear_weights",
     "nearest_weights",
     "resample",
+    "window_weights",
 ]
 
 
@@ -36,12 +39,23 @@ def check_pooled_norm(block: nn.Module, values: int, pooled: str, fix: str = "ba
         )
 
 
-def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, H', W') by a matrix (H', H) and a matrix (W', W).
+def check_size(owner: str, name: str, size: object, axes: int) -> tuple[int, ...]:
+    """Raise `ArgumentError` unless `size` is that many positive integers."""
+    if not isinstance(size, (tuple, list)) or len(size) != axes:
+        raise ArgumentError(f"{owner}: {name} must be {axes} integers, got {size!r}")
+    for length in size:
+        check_positive(owner, f"each of {name}", length)
+    return tuple(size)
 
-    As matrix products poolings and interpolations have deterministic gradients on every device.
+
+def resample(x: Tensor, *weights: Tensor) -> Tensor:
+    """Pool or interpolate a map (..., *axes) by a matrix (out, size) for each axis.
+
+    As matrix products these have deterministic gradients on every device.
     """
-    return rows.to(x.dtype) @ x @ columns.to(x.dtype).mT
+    for axis, weight in enumerate(weights, -len(weights)):
+        x = (x.transpose(axis, -1) @ weight.to(x.dtype).mT).transpose(axis, -1)
+    return x
 
 
 def convolve_strip(strip: Tensor, weight: Tensor) -> Tensor:
@@ -68,6 +82,17 @@ def adaptive_weights(out: int, size: int, like: Tensor) -> Tensor:
     j = torch.arange(size, device=like.device)
     window = (j >= i * size // out) & (j < ((i + 1) * size + out - 1) // out)
     weights = window.to(_precise(like))
+    return weights / weights.sum(1, keepdim=True)
+
+
+def window_weights(extent: int, size: int, like: Tensor) -> Tensor:
+    """Averages over windows of 2 extent - 1 at every extent-th position, a matrix (out, size).
+
+    Positions outside do not count; out is size / extent, rounded up.
+    """
+    i = torch.arange((size + extent - 1) // extent, device=like.device)[:, None]
+    j = torch.arange(size, device=like.device)
+    weights = ((j - i * extent).abs() < extent).to(_precise(like))
     return weights / weights.sum(1, keepdim=True)
 
 

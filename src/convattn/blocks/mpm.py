@@ -21,12 +21,11 @@ from convattn.blocks._base import ContextBlock, Info
 from convattn.blocks._pooled import (
     adaptive_weights,
     check_pooled_norm,
+    check_size,
     convolve_strip,
     linear_weights,
     resample,
 )
-from convattn.core.checks import check_positive
-from convattn.core.errors import ArgumentError
 from convattn.ops import strip_means
 
 __all__ = ["MPM"]
@@ -45,8 +44,8 @@ class MPM(ContextBlock):
 
     Cost:
         4Cm + 51m^2 + 18m + 2C parameters with m = C // 4;
-        4CmHW + 27m^2HW + 9m^2(p1^2 + p2^2) + 3m^2(H+W) MACs, pooling and interpolation (written
-        as matrix products) not counted.
+        4CmHW + 27m^2HW + 3m^2(H+W) MACs, and for each pool p 9m^2p^2 and, pooling and
+        interpolating as matrix products, m(2pHW + p^2(H+W)).
     """
 
     info = Info(
@@ -68,11 +67,7 @@ class MPM(ContextBlock):
 
     def __init__(self, channels: int, *, pools: tuple[int, int] = (20, 12)) -> None:
         super().__init__(channels)
-        if not isinstance(pools, (tuple, list)) or len(pools) != 2:
-            raise ArgumentError(f"MPM: pools must be two sizes, got {pools!r}")
-        for pool in pools:
-            check_positive("MPM", "each of pools", pool)
-        self.pools = tuple(pools)
+        self.pools = check_size("MPM", "pools", pools, 2)
         m = self._hidden(4)
         self.reduce_a = _layer(channels, m, 1)
         self.reduce_b = _layer(channels, m, 1)
@@ -90,6 +85,11 @@ class MPM(ContextBlock):
 
     def context(self, x: Tensor) -> Tensor:
         """(N, C, H, W), in front of the rectification."""
+        n, _, h, w = x.shape
+        for positions, pooled in ((h, "row means"), (w, "column means")):
+            check_pooled_norm(self, n * positions, pooled, "batch or map")
+        for size in self.pools:
+            check_pooled_norm(self, n * size * size, "a pooled grid")
         a, b = F.relu(self.reduce_a(x)), F.relu(self.reduce_b(x))
         short = F.relu(self.short(F.relu(self._pyramid(a))))
         long = F.relu(self.long(F.relu(self._strips(b))))
@@ -104,8 +104,6 @@ class MPM(ContextBlock):
 
     def _strips(self, b: Tensor) -> Tensor:
         rows, columns = strip_means(b)
-        check_pooled_norm(self, rows[:, 0].numel(), "row means", "batch or map")
-        check_pooled_norm(self, columns[:, 0].numel(), "column means", "batch or map")
         along_h = self.bn_h(convolve_strip(rows, self.conv_h.weight)[..., None])
         along_w = self.bn_w(convolve_strip(columns, self.conv_w.weight)[..., None, :])
         return along_h + along_w

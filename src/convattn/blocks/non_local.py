@@ -141,8 +141,13 @@ class _MaxPool(nn.Module):
 
 
 def _max_pool(x: Tensor) -> Tensor:
-    """2x2 max pooling, stride 2, of the last two axes; the gradient goes to one entry."""
+    """2x2 max pooling, stride 2, of the last two axes; the gradient goes to one entry.
+
+    In slices, since the gradient of max_pool2d is not deterministic on CUDA.
+    """
     for axis in range(max(2, x.dim() - 2), x.dim()):
         if torch.jit.is_tracing() or x.shape[axis] > 1:  # type: ignore[attr-defined]
-            x = x.unfold(axis, 2, 2).max(-1).values
+            front = (slice(None),) * axis
+            pair = x[(*front, slice(0, -1, 2))], x[(*front, slice(1, None, 2))]
+            x = torch.stack(pair).max(0).values
     return x
