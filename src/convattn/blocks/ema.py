@@ -90,4 +90,5 @@ class EMA(GateBlock):
 
 def _weigh(means: Tensor, x: Tensor) -> Tensor:
     """Sum of the channels of x, weighted by the softmax of `means`: (N, c), (N, c, H, W)."""
-    return (means.softmax(1)[:, :, None, None] * x).sum(1)
+    weights = means.softmax(1).unsqueeze(1).to(x.dtype)
+    return torch.matmul(weights, x.flatten(2)).view(x.shape[0], *x.shape[2:])

@@ -8,8 +8,7 @@ Qin, Zhang, Wu, Li: FcaNet, Frequency Channel Attention Networks, ICCV 2021.
     g = sigmoid(W2 relu(W1 z))
     y = x * g
 
-With the frequency (0, 0) alone, z is L times the mean and the block is SE. A frequency of the 7x7
-grid is multiplied by L // 7.
+A frequency of the 7x7 grid is multiplied by L // 7; (0, 0) alone gives L times the mean, as SE.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ from convattn.core.errors import ArgumentError
 
 __all__ = ["FCA"]
 
-# (u, v) of the 32 best by single-frequency accuracy, the lowest, and the worst: a fact of the
-# authors' experiments, written as digits uv
+# (u, v) as digits uv: best by the authors' single-frequency experiments, lowest, and worst
 _FREQUENCIES = {
     "top": "00 01 60 05 02 10 12 40 50 16 30 04 06 03 35 22 46 63 33 53 55 21 61 52 "
     "54 32 31 41 23 20 65 13",
@@ -54,7 +52,8 @@ class FCA(GateBlock):
         (N, C, H, W) -> (N, C, H, W), any H, W; gate (N, C, 1, 1).
 
     Cost:
-        2Cm parameters and a buffer of C L^2, 2Cm + CHW MACs.
+        2Cm parameters and a buffer of C L^2, 2Cm MACs; for maps of another size than L, and in
+        graphs, CLH(L + W) more per call, for any batch.
     """
 
     info = Info(
@@ -68,8 +67,8 @@ class FCA(GateBlock):
         positions=("before_add",),
         aliases=("fcanet", "fca_layer", "multi_spectral_attention"),
         deviations=(
-            "Maps of another size than dct_size: the pooling is folded into the basis, the same "
-            "sum in another order; no size is special and the gradient is deterministic.",
+            "For maps of another size the pooling is folded into the basis: the same sum, and its "
+            "gradient is deterministic.",
             "dct_size below 7 makes all frequencies 0 in the authors' code; refused here.",
         ),
         min_channels=16,
@@ -97,9 +96,8 @@ class FCA(GateBlock):
                 f"channels={channels}; use {max(channels // count, 1) * count} channels"
             )
         rows, columns = (dct_size, dct_size) if isinstance(dct_size, int) else dct_size
-        for size in (rows, columns):
-            if not isinstance(size, int) or size < 7:
-                raise ArgumentError(f"FCA: dct_size must be 7 or more, got {dct_size!r}")
+        if not all(isinstance(size, int) and size >= 7 for size in (rows, columns)):
+            raise ArgumentError(f"FCA: dct_size must be 7 or more, got {dct_size!r}")
         u, v = ([int(pair[i]) for pair in pairs] for i in (0, 1))
         basis = _cosines(u, rows)[:, :, None] * _cosines(v, columns)[:, None, :]
         basis = basis.repeat_interleave(channels // count, 0)  # (C, L, L)
@@ -109,11 +107,18 @@ class FCA(GateBlock):
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""
+        z = (x * self._basis_for(x)).sum((2, 3))
+        return (self._over_map(self.gate(self.fc2(F.relu(self.fc1(z))))),)
+
+    def _basis_for(self, x: Tensor) -> Tensor:
+        """The pooling to L x L folded into the basis: (C, L, L) -> (C, H, W)."""
+        # a graph serves all sizes and must not ask for this one
+        in_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+        if not in_graph and x.shape[2:] == self.basis.shape[1:]:
+            return self.basis
         to_rows = adaptive_weights(self.basis.shape[1], x.shape[2], x)  # (L, H)
         to_columns = adaptive_weights(self.basis.shape[2], x.shape[3], x)
-        basis = resample(self.basis, to_rows.mT, to_columns.mT)  # (C, H, W)
-        z = (x * basis).sum((2, 3))
-        return (self._over_map(self.gate(self.fc2(F.relu(self.fc1(z))))),)
+        return resample(self.basis, to_rows.mT, to_columns.mT)
 
 
 def _cosines(frequencies: list[int], size: int) -> Tensor:

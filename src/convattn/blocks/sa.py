@@ -34,7 +34,7 @@ class SA(GateBlock):
         (N, C, H, W) -> (N, C, H, W), any H, W; gate (N, C, H, W) for the map before the shuffle.
 
     Cost:
-        3C / G parameters, CHW / 2 + C / 2 MACs.
+        3C / G parameters; no convolution or matrix product, so no MACs.
     """
 
     info = Info(

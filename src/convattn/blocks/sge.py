@@ -38,7 +38,7 @@ class SGE(GateBlock):
         on a constant map the gradient of the deviation is 0, where theirs is NaN.
 
     Cost:
-        2G parameters, CHW MACs.
+        2G parameters; no convolution or matrix product, so no MACs.
     """
 
     info = Info(

@@ -38,7 +38,7 @@ class SRM(GateBlock):
         sqrt(1e-5), where the authors' is NaN.
 
     Cost:
-        4C parameters, 2C MACs.
+        4C parameters; no convolution or matrix product, so no MACs.
     """
 
     info = Info(
