@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-__all__ = ["Source"]
+__all__ = ["Source", "Unused", "conv_shape"]
 
 
 def _same(key: str, tensor: Tensor) -> Tensor:
@@ -48,3 +48,18 @@ class Source:
 def conv_shape(key: str, tensor: Tensor) -> Tensor:
     """Our linear weight (M, C) as the authors' 1x1 convolution (M, C, 1, 1)."""
     return tensor[:, :, None, None] if key.endswith("weight") and tensor.dim() == 2 else tensor
+
+
+class Unused(nn.Module):
+    """What an authors' layer holds, where their code creates it and never calls it.
+
+    As buffers its tensors stay in state dicts, there and back, but there is nothing to train.
+
+    Args:
+        layer: freshly built.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        for name, tensor in layer.state_dict().items():
+            self.register_buffer(name, tensor)

@@ -51,15 +51,12 @@ class AA(ConvBlock):
         paper="Attention Augmented Convolutional Networks, ICCV 2019",
         arxiv="1904.09925",
         year=2019,
-        repository="leaderj1001/Attention-Augmented-Conv2d",
-        licence="MIT",
         positions=("replace_3x3",),
         aliases=("aaconv", "attention_augmented_conv"),
         deviations=(
-            "There is no authors' repository; the one named is a port. Its in-paper file draws "
+            "No authors' repository exists. The port leaderj1001/Attention-Augmented-Conv2d draws "
             "new relative tables at every call; here they are parameters.",
-            "8 heads, d_k = 0.2 C_out, d_v = 0.1 C_out and 20 channels per head are recalled from "
-            "the paper, not verified; so is that q, k and v take the stride.",
+            "The default widths and heads, and the stride of q, k, v, are recalled, not verified.",
             "The paper's tables fit one size of map; here any size, see `size`.",
         ),
         min_channels=9,

@@ -35,6 +35,7 @@ class CA(GateBlock):
         min_hidden: lower bound of m.
         bias: biases in the convolutions; they have them by default.
         act: delta, "hswish" or "relu".
+        norm: BN.
         axes: which axes have gates: "hw" for the block; "h" keeps only the gate per row (the
             paper's X Attention, which averages along X), "w" only the gate per column (its Y
             Attention). None takes all: "l", "hw" or "dhw".
@@ -47,7 +48,7 @@ class CA(GateBlock):
 
     Cost:
         3Cm + 3m + 2C parameters, 2Cm(H+W) MACs; one axis: 2Cm + 3m + C, 2CmH or 2CmW. Without
-        biases m + 2C (one axis m + C) parameters less.
+        biases m + 2C (one axis m + C) parameters less, without norm 2m.
     """
 
     info = Info(
@@ -66,6 +67,9 @@ class CA(GateBlock):
             "Trained copies with ReLU and without biases exist (FeatherFace): act, bias.",
             "timm has no biases and other widths from 384 channels on; its weights fit variant "
             "'timm' only.",
+            "The CA_Block of a widely copied blog post is reduction=16, min_hidden=1, bias=False, "
+            "act='relu', norm=False: it defines a batch norm that it never calls, and fixes H and "
+            "W, which this block does not.",
             "The single-axis recipe is not in the authors' code; it is the block's own branch.",
         ),
     )
@@ -78,6 +82,7 @@ class CA(GateBlock):
         min_hidden: int = 8,
         bias: bool | None = None,
         act: str = "hswish",
+        norm: bool = True,
         axes: str | None = None,
         variant: str = "authors",
         ndim: int = 2,
@@ -101,7 +106,9 @@ class CA(GateBlock):
         self.act = act
         conv = conv_nd(ndim)
         self.conv1 = conv(channels, hidden, 1, bias=bias)
-        self.bn1 = batch_norm_nd(ndim)(hidden)
+        self.norm = norm
+        if norm:
+            self.bn1 = batch_norm_nd(ndim)(hidden)
         for axis in self.axes:
             self.add_module(f"conv_{axis}", conv(hidden, channels, 1, bias=bias))
 
@@ -123,5 +130,6 @@ class CA(GateBlock):
     def _encode(self, strips: Tensor) -> Tensor:
         """(N, C, L) -> (N, m, L)."""
         mixed = mix_channels(strips, self.conv1.weight, self.conv1.bias)
-        as_map = mixed[(..., *(None,) * (self.ndim - 1))]
-        return _ACTIVATIONS[self.act](self.bn1(as_map).flatten(2))
+        if self.norm:
+            mixed = self.bn1(mixed[(..., *(None,) * (self.ndim - 1))]).flatten(2)
+        return _ACTIVATIONS[self.act](mixed)

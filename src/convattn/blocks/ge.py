@@ -9,13 +9,14 @@ Hu, Shen, Albanie, Sun, Vedaldi: Gather-Excite: Exploiting Feature Context in CN
     theta         gather is a depthwise convolution and a batch norm         excite: nothing
     theta_plus    as theta, then relu                                        excite: W2 relu(W1 g)
 
-The finite extents are in none of the authors' files and are recalled, not verified: theta_minus
-averages windows of 2e - 1 at stride e (padding not counted), theta has log2(e) depthwise 3x3
-convolutions of stride 2, each with a batch norm, a relu between them.
+The authors' files have the whole map only. With an extent, as recalled and not verified,
+theta_minus averages windows of 2e - 1 at stride e (padding not counted), theta has log2(e)
+depthwise 3x3 convolutions of stride 2, each with a batch norm, and a relu between them.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from convattn.blocks._pooled import (
     resample,
     window_weights,
 )
-from convattn.core.checks import check_choice
+from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError, InputError
 from convattn.ops import global_mean, mix_channels
 
@@ -43,9 +44,9 @@ class GE(GateBlock):
     Args:
         channels: C.
         mode: "theta_minus", "theta" or "theta_plus".
-        extent: e, a power of two; 0 gathers over the whole map.
-        size: of the map, one number per axis; given where and only where a whole map is gathered
-            by a convolution ("theta" and "theta_plus" with extent 0).
+        extent: e, a power of two; None gathers over the whole map.
+        size: of the map, one number per axis; given where, and only where, a convolution gathers
+            the whole map.
         reduction: hidden channels of "theta_plus" are m = C // reduction.
         bias: bias in the convolutions that gather.
         ndim: number of axes of the map; 1, 2 or 3.
@@ -64,8 +65,7 @@ class GE(GateBlock):
     info = Info(
         title="Gather-Excite",
         summary="Gathers each channel over an extent and gates the values by it.",
-        paper="Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks, "
-        "NeurIPS 2018",
+        paper="Gather-Excite: Exploiting Feature Context in CNNs, NeurIPS 2018",
         arxiv="1810.12348",
         year=2018,
         repository="hujie-frank/GENet",
@@ -73,8 +73,7 @@ class GE(GateBlock):
         positions=("before_add",),
         aliases=("genet", "gather_excite"),
         deviations=(
-            "The authors released Caffe definitions of the global extent only; finite extents "
-            "follow the paper as recalled, not verified.",
+            "Finite extents follow the paper as recalled, not verified.",
             "The port in the SRM repository has a bias in the depthwise convolution (bias=True).",
             "timm 1.0.31's GatherExcite cannot be constructed.",
         ),
@@ -85,7 +84,7 @@ class GE(GateBlock):
         channels: int,
         *,
         mode: str = "theta_minus",
-        extent: int = 0,
+        extent: int | None = None,
         size: tuple[int, ...] | None = None,
         reduction: int = 16,
         bias: bool = False,
@@ -93,30 +92,27 @@ class GE(GateBlock):
     ) -> None:
         super().__init__(channels, ndim)
         check_choice("GE", "mode", mode, ("theta_minus", "theta", "theta_plus"))
-        check_choice("GE", "extent", extent, (0, 2, 4, 8, 16, 32, 64))
-        if (size is not None) != (mode != "theta_minus" and extent == 0):
+        check_choice("GE", "extent", extent, (None, 2, 4, 8, 16, 32, 64))
+        check_positive("GE", "reduction", reduction)
+        if (size is not None) != (mode != "theta_minus" and extent is None):
             raise ArgumentError(
-                "GE: size is needed by, and only by, mode 'theta' or 'theta_plus' with extent 0; "
-                f"got mode={mode!r}, extent={extent}, size={size!r}"
+                "GE: mode 'theta' or 'theta_plus' needs either extent or size, 'theta_minus' no "
+                f"size; got mode={mode!r}, extent={extent}, size={size!r}"
             )
         self.mode, self.extent = mode, extent
         self.size = None if size is None else check_size("GE", "size", size, ndim)
         if mode != "theta_minus":
-            steps = 1 if self.size else extent.bit_length() - 1  # halve the map log2(e) times
+            steps = extent.bit_length() - 1 if extent else 1  # halve the map log2(e) times
             kernel: Any = self.size or 3
             stride, padding = (1, 0) if self.size else (2, 1)
-            self.gather = nn.ModuleList(
-                conv_nd(ndim)(
-                    channels, channels, kernel, stride, padding, groups=channels, bias=bias
-                )
-                for _ in range(steps)
-            )
+            conv = partial(conv_nd(ndim), channels, channels, groups=channels, bias=bias)
+            self.gather = nn.ModuleList(conv(kernel, stride, padding) for _ in range(steps))
             self.gather_bn = nn.ModuleList(batch_norm_nd(ndim)(channels) for _ in range(steps))
         elif bias:
             raise ArgumentError("GE: bias=True needs mode 'theta' or 'theta_plus'")
         if mode == "theta_plus":
-            self.down = nn.Linear(channels, self._hidden(reduction))
-            self.up = nn.Linear(self._hidden(reduction), channels)
+            hidden = self._hidden(reduction)
+            self.down, self.up = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1), or (N, C, H, W) with an extent."""
@@ -127,7 +123,7 @@ class GE(GateBlock):
             gathered = mixed.unflatten(2, gathered.shape[2:])
         if self.extent:
             sizes = zip(x.shape[2:], gathered.shape[2:], strict=True)
-            gathered = resample(gathered, *(nearest_weights(to, of, x) for to, of in sizes))
+            gathered = resample(gathered, *(nearest_weights(*pair, x) for pair in sizes))
         return (self.gate(gathered),)
 
     def _average(self, x: Tensor) -> Tensor:

@@ -61,7 +61,6 @@ class GSoP(GateBlock):
             "no relu behind the reduction of mode 'position'.",
             "The centring matrix of mode 'position' is (I - 11^T / 64) / 64 of size d in the code, "
             "a true centring for d = 64 only; it is kept.",
-            "In training the code pools and the norms see one value per channel for d = 1 alone.",
         ),
     )
 

@@ -32,7 +32,7 @@ class NonLocal(ContextBlock):
 
     Args:
         channels: C, at least `reduction`.
-        mode: "embedded_gaussian", "gaussian", "dot_product" or "concatenation".
+        mode: of the four above.
         reduction: hidden channels are m = C // reduction.
         hidden: m itself; None takes C // reduction.
         scale: scale the embedded Gaussian's logits by m^-0.5.
@@ -62,12 +62,10 @@ class NonLocal(ContextBlock):
         positions=("after_add",),
         aliases=("nl", "nonlocal", "non_local_block"),
         deviations=(
-            "The authors' code (Caffe2) scales the logits and max-pools the input of phi and g; "
-            "AlexHex7/Non-local_pytorch does not scale and pools behind the convolutions.",
+            "The authors' code is Caffe2; it scales the logits and max-pools the input of phi "
+            "and g. AlexHex7/Non-local_pytorch does not scale and pools behind phi and g.",
             "mmcv has no norm by default, and no bias in front of its norm.",
             "timm has m = C // 8 rounded to 8 and scales by C^-0.5.",
-            "The authors' code fails on an axis with one position; here such an axis is not "
-            "pooled.",
         ),
         min_channels=2,
     )
@@ -93,21 +91,20 @@ class NonLocal(ContextBlock):
         self.mode, self.subsample, self.norm = mode, subsample, norm
         self.scale = m**-0.5 if scale and mode == "embedded_gaussian" else 1.0
         conv = conv_nd(ndim)
+        self.pool = _MaxPool()
 
-        def pooled_conv() -> nn.Module:
+        def key_conv() -> nn.Module:
             layer = conv(channels, m, 1)
-            return nn.Sequential(layer, _MaxPool()) if subsample == "embedding" else layer
+            return nn.Sequential(layer, self.pool) if subsample == "embedding" else layer
 
-        self.g = pooled_conv()
+        self.g = key_conv()
         last: nn.Module = conv(m, channels, 1, bias=out_bias)
         self.out = nn.Sequential(last, batch_norm_nd(ndim)(channels)) if norm else last
-        for parameter in (
-            self.out[1] if isinstance(self.out, nn.Sequential) else last
-        ).parameters():
+        for parameter in [*self.out.modules()][-1].parameters():
             nn.init.zeros_(parameter)  # starts as the identity
         if mode != "gaussian":
             self.theta = conv(channels, m, 1)
-            self.phi = pooled_conv()
+            self.phi = key_conv()
         if mode == "concatenation":
             self.relation = nn.Linear(2 * m, 1, bias=False)
 
@@ -115,9 +112,9 @@ class NonLocal(ContextBlock):
         """(N, C, *axes)."""
         if self.norm:
             check_norm_input(self, x[:, 0].numel())
-        keys = _max_pool(x) if self.subsample == "input" else x
+        keys = self.pool(x) if self.subsample == "input" else x
         if self.mode == "gaussian":
-            theta, phi = x, _max_pool(x) if self.subsample else x
+            theta, phi = x, self.pool(x) if self.subsample else x
         else:
             theta, phi = self.theta(x), self.phi(keys)
         weights = self._weights(theta.flatten(2), phi.flatten(2))  # (N, HW, P)
@@ -136,18 +133,15 @@ class NonLocal(ContextBlock):
 
 
 class _MaxPool(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return _max_pool(x)
-
-
-def _max_pool(x: Tensor) -> Tensor:
-    """2x2 max pooling, stride 2, of the last two axes; the gradient goes to one entry.
+    """2x2 max pooling, stride 2, of the last two axes.
 
     In slices, since the gradient of max_pool2d is not deterministic on CUDA.
     """
-    for axis in range(max(2, x.dim() - 2), x.dim()):
-        if torch.jit.is_tracing() or x.shape[axis] > 1:  # type: ignore[attr-defined]
-            front = (slice(None),) * axis
-            pair = x[(*front, slice(0, -1, 2))], x[(*front, slice(1, None, 2))]
-            x = torch.stack(pair).max(0).values
-    return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis in range(max(2, x.dim() - 2), x.dim()):
+            if torch.jit.is_tracing() or x.shape[axis] > 1:  # type: ignore[attr-defined]
+                front = (slice(None),) * axis
+                pair = x[(*front, slice(0, -1, 2))], x[(*front, slice(1, None, 2))]
+                x = torch.stack(pair).max(0).values
+        return x
