@@ -12,7 +12,7 @@ from typing import Any, Literal
 from convattn.core.errors import ArgumentError
 from convattn.core.names import suggest
 
-__all__ = ["TrainConfig", "config_from_dict", "differences"]
+__all__ = ["CompareConfig", "TrainConfig", "config_from_dict", "differences"]
 
 POSITIVE = ("epochs", "batch", "accumulate", "eval_every", "step_epochs", "lr")
 NOT_NEGATIVE = (
@@ -20,6 +20,10 @@ NOT_NEGATIVE = (
     "save_minutes",
 )  # fmt: skip
 FRACTIONS = ("label_smoothing", "ema", "step_factor")
+
+
+# fields that say where and how a run is carried out, not what it computes
+PLACE = ("project", "name", "tensorboard", "workers", "save_minutes", "keep")
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,41 @@ class TrainConfig:
             raise ArgumentError(f"seed must lie in 0..2**63-1, got {self.seed!r}")
 
 
-# fields that say where and how a run is carried out, not what it computes
-PLACE = ("project", "name", "tensorboard", "workers", "save_minutes", "keep")
+@dataclass(frozen=True)
+class CompareConfig:
+    """A comparison: every block with every seed, all else equal.
+
+    Args:
+        blocks: blocks to compare; each is tested against "none".
+        seeds: number of seeds, counted from the run's own `seed`.
+        grid: further fields to vary, such as {lr: [0.1, 0.05]}.
+        jobs: runs at the same time; null takes one per processor core (one on a GPU), each with
+            one thread.
+    """
+
+    blocks: list[str] = field(default_factory=lambda: ["none", "se", "cbam", "eca", "ca"])
+    seeds: int = 3
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.blocks or len(set(self.blocks)) < len(self.blocks):
+            raise ArgumentError(f"blocks must be distinct names, got {self.blocks!r}")
+        if self.seeds < 1:
+            raise ArgumentError(f"seeds must be 1 or more, got {self.seeds!r}")
+        if self.jobs is not None and self.jobs < 1:
+            raise ArgumentError(f"jobs must be 1 or more, got {self.jobs!r}")
+        known = {f.name for f in dataclasses.fields(TrainConfig)}
+        for key, values in self.grid.items():
+            if key not in known:
+                raise ArgumentError(f"grid has an unknown key {key!r}; {suggest(key, known)}")
+            if key in ("attention", "seed", *PLACE):
+                raise ArgumentError(
+                    f"grid cannot vary {key!r}; blocks and seeds have options of their own, "
+                    "and the rest does not change a result"
+                )
+            if not isinstance(values, list) or not values:
+                raise ArgumentError(f"grid: {key} must have a list of values, got {values!r}")
 
 
 def config_from_dict(values: dict[str, Any], where: str = "config") -> TrainConfig:

@@ -16,9 +16,13 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     """SGD with momentum or AdamW over all parameters that are trained."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if config.optimizer == "adamw":
-        return AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+        return AdamW(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
     return SGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        parameters,
+        config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
 
 

@@ -1,0 +1,166 @@
+"""What the command line accepts. Imports no torch, so that help and errors come at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import RawDescriptionHelpFormatter
+from importlib import resources
+from typing import Any, Literal
+
+import jsonargparse
+
+from convattn.core.config import CompareConfig, TrainConfig
+
+__all__ = ["parse"]
+
+LIST = """\
+examples:
+  convattn list                blocks with a sentence each
+  convattn list models         networks
+  convattn list sources        authors' classes that can be built and loaded
+"""
+TRAIN = """\
+examples:
+  convattn train --attention ca
+  convattn train --attention ca --data path/to/imagenet --epochs 200 --batch 256
+  convattn train --attention se --attention_args.reduction 24 --model_args.width_mult 0.5
+  convattn train --config my.yaml --lr 0.1       values of the file, then of the line
+  convattn train --attention ca --print_config   write such a file
+  convattn train --resume runs/mobilenet_v2_ca   go on where it stopped
+  torchrun --nproc_per_node 8 -m convattn train --data path/to/imagenet
+"""
+EVAL = """\
+examples:
+  convattn eval runs/mobilenet_v2_ca
+  convattn eval runs/mobilenet_v2_ca/weights/last.pt --data path/to/images
+"""
+COMPARE = """\
+examples:
+  convattn compare --blocks '[none, se, ca]' --seeds 5 --data path/to/images --name study
+  convattn compare --grid '{lr: [0.05, 0.1]}'    vary another field as well
+The same command goes on where it was stopped, and repeats no finished run.
+"""
+COST = """\
+examples:
+  convattn cost mobilenet_v2 --attention ca
+  convattn cost mobilenet_v2 --attention eca --input_size '[1, 3, 64, 64]' --per_layer
+"""
+DEMO = """\
+Trains MobileNetV2 without attention and with SE, CBAM, ECA and CA on the embedded digit scenes,
+several seeds each, and compares them. It is `convattn compare` with the recipe demo.yaml.
+
+examples:
+  convattn demo
+  convattn demo --seeds 5 --name longer --epochs 8
+"""
+
+
+class _Help(jsonargparse.DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Defaults of options, and examples as they are written."""
+
+
+def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
+    """The verb and its options as plain values; exits with 2 on a wrong line, 0 after help."""
+    parser = _new("Attention blocks for convolutional networks.", "")
+    parser.add_argument("--version", action="version", version=_version())
+    verbs = parser.add_subcommands(required=True, metavar="VERB", dest="verb")
+    verbs.add_subcommand("list", _list())
+    verbs.add_subcommand("train", _train())
+    verbs.add_subcommand("eval", _eval())
+    verbs.add_subcommand("compare", _compare("Compare blocks fairly.", COMPARE))
+    verbs.add_subcommand("cost", _cost())
+    recipe = str(resources.files("convattn").joinpath("recipes", "demo.yaml"))
+    verbs.add_subcommand("demo", _compare("The main job in four minutes.", DEMO, recipe))
+    found = jsonargparse.namespace_to_dict(parser.parse_args(arguments))
+    verb = found["verb"]
+    options = {k: v for k, v in found[verb].items() if k != "config"}
+    return verb, options
+
+
+def train_config(options: dict[str, Any]) -> TrainConfig:
+    """The fields of `TrainConfig` among the options."""
+    return TrainConfig(**_fields(TrainConfig, options))
+
+
+def compare_config(options: dict[str, Any]) -> CompareConfig:
+    """The fields of `CompareConfig` among the options."""
+    return CompareConfig(**_fields(CompareConfig, options))
+
+
+def _fields(config: type, options: dict[str, Any]) -> dict[str, Any]:
+    return {f.name: options[f.name] for f in dataclasses.fields(config)}
+
+
+def _new(
+    description: str, epilog: str, defaults: str | None = None
+) -> jsonargparse.ArgumentParser:
+    return jsonargparse.ArgumentParser(
+        prog="convattn",
+        description=description,
+        epilog=epilog,
+        formatter_class=_Help,
+        allow_abbrev=False,
+        default_config_files=[defaults] if defaults else [],
+    )
+
+
+def _list() -> jsonargparse.ArgumentParser:
+    parser = _new("List what there is.", LIST)
+    what = Literal["blocks", "models", "sources"]
+    parser.add_argument("what", type=what, nargs="?", default="blocks", help="what to list")
+    return parser
+
+
+def _train() -> jsonargparse.ArgumentParser:
+    parser = _new("Train a network.", TRAIN)
+    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_argument("--resume", type=str | None, default=None, help="folder of a run to go on")
+    parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def _eval() -> jsonargparse.ArgumentParser:
+    parser = _new("Evaluate a trained network, rebuilt from its weights file alone.", EVAL)
+    parser.add_argument("checkpoint", type=str, help="weights file of a run, or the run's folder")
+    parser.add_argument("--data", type=str | None, default=None, help="other data than its own")
+    parser.add_argument("--batch", type=int, default=64, help="images at once")
+    parser.add_argument(
+        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to run"
+    )
+    return parser
+
+
+def _compare(
+    description: str, epilog: str, recipe: str | None = None
+) -> jsonargparse.ArgumentParser:
+    parser = _new(description, epilog, recipe)
+    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_class_arguments(CompareConfig)
+    parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def _cost() -> jsonargparse.ArgumentParser:
+    parser = _new("Count parameters and multiply-accumulates.", COST)
+    parser.add_argument("model", type=str, help="network")
+    parser.add_argument("--model_args", type=dict[str, Any], default={}, help="its arguments")
+    parser.add_argument("--attention", type=str, default="none", help="block in its slots")
+    parser.add_argument("--attention_args", type=dict[str, Any], default={}, help="its arguments")
+    parser.add_argument("--at", type=str | None, default=None, help="position of the blocks")
+    parser.add_argument(
+        "--input_size", type=list[int], default=[1, 3, 224, 224], help="batch, channels, H, W"
+    )
+    parser.add_argument(
+        "--convention",
+        type=Literal["conv+linear", "all-ops"],
+        default="conv+linear",
+        help="which operations count",
+    )
+    parser.add_argument("--per_layer", type=bool, default=False, help="table of all layers")
+    return parser
+
+
+def _version() -> str:
+    from convattn import __version__
+
+    return f"convattn {__version__}"

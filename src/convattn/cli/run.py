@@ -1,0 +1,168 @@
+"""What each verb does: call one function of a floor below and print."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from convattn.cli.parser import compare_config, train_config
+from convattn.core.config import TrainConfig, differences
+from convattn.core.errors import (
+    ArgumentError,
+    CheckpointError,
+    ConvattnError,
+    DataNotFoundError,
+    MissingExtraError,
+)
+
+__all__ = ["run"]
+
+WRONG_ARGUMENTS = (ArgumentError, DataNotFoundError, MissingExtraError)
+
+
+def run(verb: str, options: dict[str, Any]) -> int:
+    """Carry a verb out; 0 ok, 1 the work failed, 2 wrong arguments, 128 + n stopped by signal n."""
+    from convattn.engine.signals import Interrupted
+
+    try:
+        return _VERBS[verb](options)
+    except WRONG_ARGUMENTS as error:
+        print(f"convattn {verb}: {error}", file=sys.stderr)
+        return 2
+    except (ConvattnError, OSError) as error:
+        print(f"convattn {verb}: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        print(f"convattn {verb}: {error}", file=sys.stderr)
+        return 128 + error.number
+    except KeyboardInterrupt:
+        print(f"convattn {verb}: stopped; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _list(options: dict[str, Any]) -> int:
+    console = Console()
+    if options["what"] == "models":
+        from convattn.models import list_models
+
+        console.print("\n".join(list_models()), highlight=False)
+    elif options["what"] == "sources":
+        from convattn.authors import list_sources
+
+        console.print("\n".join(list_sources()), highlight=False, soft_wrap=True)
+    else:
+        from rich.table import Table
+
+        from convattn.blocks import block_class, block_names
+
+        table = Table("block", "family", "year", "what it does", box=None, header_style="bold")
+        for name in block_names():
+            block = block_class(name)
+            year = str(block.info.year or "")
+            table.add_row(name, block.family, year, block.info.summary)
+        console.print(table)
+    return 0
+
+
+def _train(options: dict[str, Any]) -> int:
+    from convattn.engine.reporters import ConsoleReporter
+    from convattn.engine.run import RunFolder
+    from convattn.tasks.train import train
+
+    config = train_config(options)
+    if options["resume"]:
+        folder = RunFolder(options["resume"])
+        config = _resumed(folder.config(), config)
+    else:
+        folder = RunFolder.new(config)
+    with ConsoleReporter() as reporter:
+        summary = train(config, folder, reporter)
+    if summary:
+        best = summary["best"]
+        print(f"best top-1 {100 * best['top1']:.2f} % in epoch {best['epoch']}: {folder.path}")
+    return 0
+
+
+def _resumed(old: TrainConfig, given: TrainConfig) -> TrainConfig:
+    """The run's own configuration; options on the line may repeat it, not change it."""
+    default, changed = TrainConfig(), []
+    for line in differences(old, given):
+        name = line.partition(" ")[0]
+        if getattr(given, name) != getattr(default, name):
+            changed.append(line)
+    if changed:
+        raise CheckpointError(
+            f"cannot resume with other options: {'; '.join(changed)}. Leave them out, or start "
+            "another run."
+        )
+    return old
+
+
+def _eval(options: dict[str, Any]) -> int:
+    from convattn.tasks.train import evaluate
+
+    found = evaluate(
+        options["checkpoint"],
+        data=options["data"],
+        batch=options["batch"],
+        device=options["device"],
+    )
+    values = [f"{k} {100 * v:.2f} %" for k, v in found["metrics"].items() if k != "loss"]
+    print(f"{found['data']}, {found['images']} images: {', '.join(values)}, "
+          f"loss {found['metrics']['loss']:.4f}")  # fmt: skip
+    return 0
+
+
+def _compare(options: dict[str, Any], verb: str = "compare") -> int:
+    from convattn.compare.compare import compare
+    from convattn.compare.progress import GridProgress
+    from convattn.compare.table import print_comparison
+
+    base, grid = train_config(options), compare_config(options)
+    with GridProgress() as progress:
+        found, report, failed = compare(base, grid, progress, command=_command(verb))
+    print_comparison(found)
+    print(f"report: {Path(report).resolve()}")
+    for key, error in failed.items():
+        print(f"failed: {key}: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _demo(options: dict[str, Any]) -> int:
+    return _compare(options, "demo")
+
+
+def _cost(options: dict[str, Any]) -> int:
+    from convattn.cost import cost
+    from convattn.models import create_model
+
+    model = create_model(
+        options["model"],
+        attention=options["attention"],
+        at=options["at"],
+        attention_args=options["attention_args"],
+        **options["model_args"],
+    )
+    counted = cost(model, tuple(options["input_size"]), convention=options["convention"])
+    Console().print(counted.as_table() if options["per_layer"] else counted.summary())
+    return 0
+
+
+def _command(verb: str) -> str:
+    """The line that repeats this, without the path of the program."""
+    return shlex.join(["convattn", *sys.argv[1:]]) if len(sys.argv) > 1 else f"convattn {verb}"
+
+
+_VERBS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "list": _list,
+    "train": _train,
+    "eval": _eval,
+    "compare": _compare,
+    "cost": _cost,
+    "demo": _demo,
+}

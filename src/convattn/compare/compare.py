@@ -1,0 +1,150 @@
+"""A comparison from start to end: runs, costs, statistics, records, report page."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convattn.compare.grid import Cell, Watcher, cells_of, run_cells
+from convattn.compare.records import Run
+from convattn.compare.report import Picture, write_report
+from convattn.compare.statistics import Comparison, compare_runs
+from convattn.core.config import PLACE, CompareConfig, TrainConfig
+from convattn.core.errors import ArgumentError
+from convattn.core.files import write_json
+from convattn.cost import cost, measure
+from convattn.data.classification import chance_level, linear_baseline
+from convattn.explain import choose_columns, gate_maps, picture_grid
+from convattn.tasks.classification import Classification, restore
+from convattn.tasks.train import open_data
+from convattn.tasks.transforms import normalise
+
+__all__ = ["compare"]
+
+PICTURES = 5  # test images whose gates the report shows
+
+
+def compare(
+    base: TrainConfig, grid: CompareConfig, watcher: Watcher, command: str = ""
+) -> tuple[Comparison, Path, dict[str, str]]:
+    """Carry out what is not done yet of a comparison, then write its results.
+
+    The folder `project/name` gets runs/ (one folder a run), results/ (one JSON a run, with cost
+    and full provenance), references.json, and report.html.
+
+    Args:
+        base: what all runs share; its `name` is the comparison's.
+        grid: what varies.
+        watcher: is told how it goes on.
+        command: repeats this; shown in the report.
+
+    Returns:
+        The comparison, the report's path, and the errors of failed runs by their names.
+
+    Raises:
+        ArgumentError: the folder holds runs of another configuration, or all runs failed.
+        Interrupted, KeyboardInterrupt: asked to stop; the same command goes on.
+    """
+    root = Path(base.project) / (base.name or "compare")
+    jobs = grid.jobs or _default_jobs(base)
+    if jobs > 1 and base.threads is None:
+        base = TrainConfig(**{**asdict(base), "threads": 1})
+    cells = cells_of(base, grid, root)
+    failed = run_cells(cells, jobs, watcher)
+    done = [cell for cell in cells if cell.key not in failed]
+    if not done:
+        raise ArgumentError(f"all {len(cells)} runs failed; the first: {next(iter(failed.values()))}")
+    watcher.tell(("note", "", "measuring cost and latency"))
+    costs = _costs(done, root / "costs.json")
+    runs = []
+    for cell in done:
+        summary = cell.folder.summary()
+        assert summary is not None
+        record = {
+            **summary, "cell": cell.varied, "label": cell.label, "cost": costs[cell.label]
+        }  # fmt: skip
+        write_json(root / "results" / f"{cell.config.name}.json", record)
+        runs.append(Run.from_dict(record, source=str(root / "results" / f"{cell.config.name}.json")))
+    references = _references(base, root / "references.json")
+    found = compare_runs(runs, references=references, ignore=PLACE)
+    report = write_report(
+        root / "report.html",
+        found,
+        runs,
+        pictures=_pictures(done, runs),
+        title=f"Attention blocks compared on {runs[0].data['name']}",
+        command=command or None,
+    )
+    return found, report, failed
+
+
+def _default_jobs(base: TrainConfig) -> int:
+    """One run a core; one in all where each uses a GPU, or as many threads as asked for."""
+    if base.device != "cpu" and torch.cuda.is_available():
+        return 1
+    return max(1, (os.cpu_count() or 1) // (base.threads or 1))
+
+
+def _costs(cells: Sequence[Cell], path: Path) -> dict[str, Any]:
+    """Parameters, MACs and latency by label; measured in turn, once, when no run disturbs."""
+    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    weights = {cell.label: cell.folder.path for cell in reversed(cells)}
+    if set(weights) <= set(known):
+        return known
+    nets = {label: restore(folder) for label, folder in weights.items()}
+    sizes = {label: (1, 3, *[saved["facts"]["size"]] * 2) for label, (_, saved) in nets.items()}
+    latencies: Mapping[str, Any] = {}
+    if len(set(sizes.values())) == 1:  # times of different work are not set side by side
+        latencies = measure({k: net for k, (net, _) in nets.items()}, next(iter(sizes.values())))
+    costs = {}
+    for label, (net, _) in nets.items():
+        counted = cost(net, sizes[label])
+        costs[label] = {"parameters": counted.parameters, "macs": counted.macs}
+        if label in latencies:
+            spread = asdict(latencies[label])
+            names = ("median", "low", "high", "threads", "batch")
+            costs[label]["latency_ms"] = {name: spread[name] for name in names}
+    write_json(path, costs)
+    return costs
+
+
+def _references(base: TrainConfig, path: Path) -> dict[str, float]:
+    """Top-1 accuracy that needs no network: the largest class, and a line through the pixels."""
+    if path.is_file():
+        return dict(json.loads(path.read_text()))
+    data = open_data(base)
+    references = {"chance": chance_level(data), "linear on pixels": linear_baseline(data)}
+    write_json(path, references)
+    return references
+
+
+def _pictures(cells: Sequence[Cell], runs: Sequence[Run]) -> list[Picture]:
+    """Gates of the first CA network on a few test images."""
+    cell = next((c for c in cells if c.varied["attention"] == "ca"), None)
+    if cell is None:
+        return []
+    model, _ = restore(cell.folder.path)
+    task = Classification(cell.config, open_data(cell.config))
+    labels = task.data.test.labels.tolist()
+    chosen = [labels.index(c) for c in dict.fromkeys(labels)][:PICTURES]
+    batch = task.collate([task.test_set[i] for i in chosen])
+    images = normalise(batch.images)
+    with torch.inference_mode():
+        predicted = model(images).argmax(1).tolist()
+    names = task.data.classes
+    png = picture_grid(
+        batch.images,
+        choose_columns(gate_maps(model, images)),
+        labels=[(names[labels[i]], names[p]) for i, p in zip(chosen, predicted, strict=True)],
+    )
+    caption = (
+        f"Row gate times column gate, averaged over channels, in {cell.key}. Bright positions "
+        "are passed on, dark ones damped; each column has a scale of its own."
+    )
+    return [Picture("What Coordinate Attention lets through", caption, png, wide=True)]
