@@ -42,7 +42,8 @@ class AA(ConvBlock):
     Cost:
         (k^2 C + 1)(C_out - d_v) + (C + 1)(2d_k + d_v) + (d_v + 1)d_v parameters, relative
         2(H + W - 1)d_k / N_h more (H, W of `size`); at stride 1 HW(k^2 C(C_out - d_v) +
-        C(2d_k + d_v) + d_v^2 + HW(d_k + d_v)) MACs, relative HW(H + W)d_k more.
+        C(2d_k + d_v) + d_v^2 + HW(d_k + d_v)) MACs, relative HW(H + W)d_k and, to pick the
+        tables' entries, (H^2(2S_h - 1) + W^2(2S_w - 1))d_k / N_h more, S the `size`.
     """
 
     info = Info(

@@ -9,6 +9,7 @@ Wang, Wu, Zhu, Li, Zuo, Hu: ECA-Net, CVPR 2020 (the comparison with ECA).
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -61,5 +62,5 @@ class ECANS(GateBlock):
         weight = self.conv.weight[:, 0]  # (C, k)
         k = weight.shape[1]
         padded = F.pad(global_mean(x), (k // 2, k // 2))
-        logits = (padded.unfold(1, k, 1) * weight).sum(2)  # (N, C, k) -> (N, C)
+        logits = torch.einsum("nck,ck->nc", padded.unfold(1, k, 1), weight)
         return (self._over_map(self.gate(logits)),)
