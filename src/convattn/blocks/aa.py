@@ -52,7 +52,7 @@ class AA(ConvBlock):
         paper="Attention Augmented Convolutional Networks, ICCV 2019",
         arxiv="1904.09925",
         year=2019,
-        positions=("replace_3x3",),
+        positions=("conv3x3",),
         aliases=("aaconv", "attention_augmented_conv"),
         deviations=(
             "No authors' repository exists. The port leaderj1001/Attention-Augmented-Conv2d draws "

@@ -44,8 +44,8 @@ class ESE(GateBlock):
         arxiv="1911.06667",
         year=2020,
         repository="youngwanLEE/vovnet-detectron2",
-        licence="Apache-2.0",
-        positions=("before_add", "stage_end"),
+        licence="CC BY-NC 4.0",
+        positions=("before_add",),
         aliases=("effective_se", "effective_squeeze_excite"),
         deviations=(
             "The authors' code has the piecewise linear sigmoid; the paper, as recalled and not "

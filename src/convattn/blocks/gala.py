@@ -45,7 +45,7 @@ class GALA(GateBlock):
         arxiv="1805.08819",
         year=2019,
         repository="serre-lab/gala_tpu",
-        licence="none stated",
+        licence="no licence file",
         positions=("before_add", "before_block"),
         aliases=("global_and_local_attention",),
         deviations=(

@@ -48,7 +48,7 @@ class GCT(GateBlock):
         arxiv="1909.11519",
         year=2020,
         repository="z-x-yang/GCT",
-        licence="none stated",
+        licence="no licence file",
         positions=("before_conv",),
         aliases=("gated_channel_transformation",),
         deviations=(

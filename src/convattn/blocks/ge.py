@@ -69,7 +69,7 @@ class GE(GateBlock):
         arxiv="1810.12348",
         year=2018,
         repository="hujie-frank/GENet",
-        licence="none stated",
+        licence="no licence file",
         positions=("before_add",),
         aliases=("genet", "gather_excite"),
         deviations=(

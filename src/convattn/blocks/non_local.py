@@ -58,7 +58,7 @@ class NonLocal(ContextBlock):
         arxiv="1711.07971",
         year=2018,
         repository="facebookresearch/video-nonlocal-net",
-        licence="CC-BY-NC-4.0",
+        licence="CC BY-NC 4.0",
         positions=("after_add",),
         aliases=("nl", "nonlocal", "non_local_block"),
         deviations=(

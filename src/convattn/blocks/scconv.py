@@ -52,7 +52,7 @@ class SCConv(ConvBlock):
         year=2020,
         repository="MCG-NKU/SCNet",
         licence="MIT",
-        positions=("replace_3x3",),
+        positions=("conv3x3",),
         aliases=("scnet", "self_calibrated_conv"),
         deviations=(
             "The authors' code fails on maps with an axis shorter than the pooling window.",

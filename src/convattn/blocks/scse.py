@@ -47,7 +47,7 @@ class ScSE(GateBlock):
         year=2018,
         repository="ai-med/squeeze_and_excitation",
         licence="MIT",
-        positions=("after_add", "stage_end"),
+        positions=("stage_end",),
         aliases=("scse_block", "concurrent_se"),
         deviations=(
             "The authors' code takes the larger product, which for negative x is the one with the "

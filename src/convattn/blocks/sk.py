@@ -52,8 +52,8 @@ class SK(ConvBlock):
         arxiv="1903.06586",
         year=2019,
         repository="implus/SKNet",
-        licence="none stated",
-        positions=("replace_3x3",),
+        licence="no licence file",
+        positions=("conv3x3",),
         aliases=("sknet", "selective_kernel"),
         deviations=(
             "timm splits the input between the branches by default and rounds d differently.",

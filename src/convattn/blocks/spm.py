@@ -43,7 +43,7 @@ class SPM(GateBlock):
         year=2020,
         repository="houqb/SPNet",
         licence="MIT (the README adds: non-commercial)",
-        positions=("after_depthwise",),
+        positions=("before_project",),
         aliases=("strip_pooling", "spblock"),
         deviations=(
             "Texts describe an interpolation of the strips to the map; the code spreads them, "
