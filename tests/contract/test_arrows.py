@@ -63,7 +63,9 @@ def test_every_floor_is_known() -> None:
 
 def test_arrow_test_sees_an_upward_import(tmp_path: Path) -> None:
     planted = tmp_path / "planted.py"
-    planted.write_text("def f():\n    from convattn.models import create_model\n    return create_model\n")
+    planted.write_text(
+        "def f():\n    from convattn.models import create_model\n    return create_model\n"
+    )
     assert imported(planted) == {"models"}
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
 from safetensors.torch import load_file
 
+from conftest import GOLDEN
 from convattn import authors, create_model
 from convattn.core.errors import ArgumentError, UnknownNameError
 
@@ -131,3 +131,26 @@ def test_wrong_arguments_are_named(error: type, text: str, arguments: dict[str, 
         create_model("mobilenet_v2", **arguments)
     with pytest.raises(UnknownNameError, match="did you mean 'mobilenet_v2'"):
         create_model("mobilenet_v3")
+
+
+@pytest.mark.parametrize("attention", ["se", "cbam", "eca", "ca", "triplet"])
+def test_identity_start_is_bit_equal_and_learns(attention: str) -> None:
+    x = torch.randn(4, 3, 32, 32)
+    torch.manual_seed(3)
+    plain = create_model("mobilenet_v2", width_mult=1.0, num_classes=5).eval()
+    torch.manual_seed(3)
+    net = create_model(
+        "mobilenet_v2", width_mult=1.0, num_classes=5, attention=attention,
+        attention_init="identity",
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        assert torch.equal(net(x), plain(x))
+    new = set(net.state_dict()) - set(plain.state_dict())
+    optimizer = torch.optim.SGD(net.train().parameters(), lr=0.1)
+    reached: set[str] = set()
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), torch.arange(4)).backward()
+        optimizer.step()
+        reached |= {k for k, p in net.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {k for k, _ in net.named_parameters()} & new <= reached

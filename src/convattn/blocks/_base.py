@@ -94,6 +94,14 @@ class Block(nn.Module):
             )
         return hidden
 
+    def start_as_identity(self) -> None:
+        """Make the untrained block return its input, bit for bit in eval mode.
+
+        Raises:
+            ArgumentError: the block's definition does not allow it; the text says why.
+        """
+        raise ArgumentError(f"{type(self).__name__} cannot start as the identity")
+
     def _over_map(self, values: Tensor) -> Tensor:
         """(N, C) -> (N, C, 1, ...), to be broadcast over the map."""
         return values[(..., *(None,) * self.ndim)]
@@ -108,6 +116,20 @@ class GateBlock(Block):
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """The gates for x, each broadcastable to x."""
         raise NotImplementedError
+
+    def logit_layers(self) -> list[nn.Module]:
+        """The layers whose outputs are the gates' logits."""
+        return []
+
+    def start_as_identity(self) -> None:
+        """Zero the logits and double the gates: 2 * sigmoid(0) = 1. Gradients still flow."""
+        layers = self.logit_layers()
+        if not layers:
+            super().start_as_identity()
+        for layer in layers:
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        self.gate_scale = 2.0
 
     def gate(self, logits: Tensor) -> Tensor:
         """The logistic function, times `gate_scale` (2 turns logits of 0 into a gate of 1)."""

@@ -14,7 +14,7 @@ from itertools import combinations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
 from convattn.blocks._rounding import rounded_width
@@ -111,6 +111,10 @@ class CA(GateBlock):
             self.bn1 = batch_norm_nd(ndim)(hidden)
         for axis in self.axes:
             self.add_module(f"conv_{axis}", conv(hidden, channels, 1, bias=bias))
+
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [getattr(self, f"conv_{axis}") for axis in self.axes]
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate per axis, the last axis first, as the authors multiply."""

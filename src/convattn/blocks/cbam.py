@@ -104,6 +104,10 @@ class CBAM(GateBlock):
             if variant != "paper":
                 self.bn = batch_norm_nd(ndim)(1, momentum=0.1 if timm else 0.01)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.fc2, self.bn] if self.spatial else [self.fc2]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """Gates (N, C, 1, 1) and (N, 1, H, W)."""
         pooled = [self.fc2(F.relu(self.fc1(_POOLS[name](x)))) for name in self.pools]

@@ -26,6 +26,9 @@ class NoAttention(GateBlock):
     def __init__(self, channels: int | None, *, ndim: int = 2) -> None:
         super().__init__(channels, ndim)
 
+    def start_as_identity(self) -> None:
+        """It is the identity."""
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """No gates."""
         return ()

@@ -81,6 +81,10 @@ class SE(GateBlock):
         self.fc2 = nn.Linear(hidden, channels, bias=bias)
         self.act = act
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.fc2]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""
         hidden = _ACTIVATIONS[self.act](self.fc1(global_mean(x)))

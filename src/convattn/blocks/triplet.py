@@ -67,6 +67,10 @@ class Triplet(GateBlock):
         """Of the three convolutions."""
         return self.cw.conv.kernel_size[0]
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [branch.bn for branch in self.children()]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
         cw = self.gate(self.cw(_zpool(x, 2))).transpose(1, 2)  # (N, 1, C, W) -> (N, C, 1, W)

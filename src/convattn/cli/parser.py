@@ -61,16 +61,19 @@ class _Help(jsonargparse.DefaultHelpFormatter, RawDescriptionHelpFormatter):
 
 def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     """The verb and its options as plain values; exits with 2 on a wrong line, 0 after help."""
-    parser = _new("Attention blocks for convolutional networks.", "")
+    parser = _new("", "Attention blocks for convolutional networks.", "")
     parser.add_argument("--version", action="version", version=_version())
-    verbs = parser.add_subcommands(required=True, metavar="VERB", dest="verb")
-    verbs.add_subcommand("list", _list())
-    verbs.add_subcommand("train", _train())
-    verbs.add_subcommand("eval", _eval())
-    verbs.add_subcommand("compare", _compare("Compare blocks fairly.", COMPARE))
-    verbs.add_subcommand("cost", _cost())
+    verbs = parser.add_subcommands(required=True, dest="verb")
     recipe = str(resources.files("convattn").joinpath("recipes", "demo.yaml"))
-    verbs.add_subcommand("demo", _compare("The main job in four minutes.", DEMO, recipe))
+    for verb, made, text in (
+        ("demo", _compare("demo", "The main job in four minutes.", DEMO, recipe), "the main job"),
+        ("train", _train(), "train a network"),
+        ("eval", _eval(), "evaluate a trained network"),
+        ("compare", _compare("compare", "Compare blocks fairly.", COMPARE), "compare blocks"),
+        ("cost", _cost(), "count parameters and multiply-accumulates"),
+        ("list", _list(), "list blocks, networks, authors' sources"),
+    ):
+        verbs.add_subcommand(verb, made, help=text)
     found = jsonargparse.namespace_to_dict(parser.parse_args(arguments))
     verb = found["verb"]
     options = {k: v for k, v in found[verb].items() if k != "config"}
@@ -92,10 +95,11 @@ def _fields(config: type, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _new(
-    description: str, epilog: str, defaults: str | None = None
+    verb: str, description: str, epilog: str, defaults: str | None = None
 ) -> jsonargparse.ArgumentParser:
     return jsonargparse.ArgumentParser(
-        prog="convattn",
+        prog=f"convattn {verb}".strip(),
+        usage=f"convattn {verb or 'VERB'} [options]",  # not a page of options before each error
         description=description,
         epilog=epilog,
         formatter_class=_Help,
@@ -105,14 +109,14 @@ def _new(
 
 
 def _list() -> jsonargparse.ArgumentParser:
-    parser = _new("List what there is.", LIST)
+    parser = _new("list", "List what there is.", LIST)
     what = Literal["blocks", "models", "sources"]
     parser.add_argument("what", type=what, nargs="?", default="blocks", help="what to list")
     return parser
 
 
 def _train() -> jsonargparse.ArgumentParser:
-    parser = _new("Train a network.", TRAIN)
+    parser = _new("train", "Train a network.", TRAIN)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_argument("--resume", type=str | None, default=None, help="folder of a run to go on")
     parser.add_class_arguments(TrainConfig)
@@ -120,7 +124,7 @@ def _train() -> jsonargparse.ArgumentParser:
 
 
 def _eval() -> jsonargparse.ArgumentParser:
-    parser = _new("Evaluate a trained network, rebuilt from its weights file alone.", EVAL)
+    parser = _new("eval", "Evaluate a trained network, rebuilt from its weights file alone.", EVAL)
     parser.add_argument("checkpoint", type=str, help="weights file of a run, or the run's folder")
     parser.add_argument("--data", type=str | None, default=None, help="other data than its own")
     parser.add_argument("--batch", type=int, default=64, help="images at once")
@@ -131,9 +135,9 @@ def _eval() -> jsonargparse.ArgumentParser:
 
 
 def _compare(
-    description: str, epilog: str, recipe: str | None = None
+    verb: str, description: str, epilog: str, recipe: str | None = None
 ) -> jsonargparse.ArgumentParser:
-    parser = _new(description, epilog, recipe)
+    parser = _new(verb, description, epilog, recipe)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_class_arguments(CompareConfig)
     parser.add_class_arguments(TrainConfig)
@@ -141,7 +145,7 @@ def _compare(
 
 
 def _cost() -> jsonargparse.ArgumentParser:
-    parser = _new("Count parameters and multiply-accumulates.", COST)
+    parser = _new("cost", "Count parameters and multiply-accumulates.", COST)
     parser.add_argument("model", type=str, help="network")
     parser.add_argument("--model_args", type=dict[str, Any], default={}, help="its arguments")
     parser.add_argument("--attention", type=str, default="none", help="block in its slots")

@@ -59,7 +59,9 @@ def compare(
     failed = run_cells(cells, jobs, watcher)
     done = [cell for cell in cells if cell.key not in failed]
     if not done:
-        raise ArgumentError(f"all {len(cells)} runs failed; the first: {next(iter(failed.values()))}")
+        raise ArgumentError(
+            f"all {len(cells)} runs failed; the first: {next(iter(failed.values()))}"
+        )
     watcher.tell(("note", "", "measuring cost and latency"))
     costs = _costs(done, root / "costs.json")
     runs = []
@@ -70,7 +72,9 @@ def compare(
             **summary, "cell": cell.varied, "label": cell.label, "cost": costs[cell.label]
         }  # fmt: skip
         write_json(root / "results" / f"{cell.config.name}.json", record)
-        runs.append(Run.from_dict(record, source=str(root / "results" / f"{cell.config.name}.json")))
+        runs.append(
+            Run.from_dict(record, source=str(root / "results" / f"{cell.config.name}.json"))
+        )
     references = _references(base, root / "references.json")
     found = compare_runs(runs, references=references, ignore=PLACE)
     report = write_report(

@@ -59,7 +59,9 @@ class Watcher(Protocol):
     """Who is told how a grid goes on; `event` is (kind, cell key, value)."""
 
     def tell(self, event: tuple[str, str, Any]) -> None:
-        """Kinds: "grid" (number of runs), "start" (steps, done), "step" (done, loss), "epoch" row, "note" text, "done"."""
+        """Kinds and values: "grid" number of runs, "start" (steps, done), "step" (done, loss),
+        "epoch" row, "note" text, "done" summary.
+        """
 
 
 def cells_of(base: TrainConfig, grid: CompareConfig, root: Path) -> list[Cell]:
@@ -112,7 +114,9 @@ def run_cells(cells: Sequence[Cell], jobs: int, watcher: Watcher) -> dict[str, s
     if not todo:
         return {}
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["convattn.compare.grid", "lightning.fabric", "sklearn.datasets"])
+    context.set_forkserver_preload(
+        ["convattn.compare.grid", "lightning.fabric", "sklearn.datasets"]
+    )
     events = context.Queue()
     failed: dict[str, str] = {}
     with ProcessPoolExecutor(
@@ -128,7 +132,10 @@ def run_cells(cells: Sequence[Cell], jobs: int, watcher: Watcher) -> dict[str, s
 
 
 def _watch(
-    futures: dict[Future[dict[str, Any]], Cell], events: Any, watcher: Watcher, failed: dict[str, str]
+    futures: dict[Future[dict[str, Any]], Cell],
+    events: Any,
+    watcher: Watcher,
+    failed: dict[str, str],
 ) -> None:
     waiting = set(futures)
     while waiting:

@@ -12,8 +12,7 @@ __all__ = ["GridProgress"]
 
 
 class GridProgress:
-    """Shows one bar for the grid and one for each run in progress; plain lines off a terminal.
-"""
+    """Shows one bar for the grid and one for each run in progress; plain lines off a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(file=sys.stderr)
@@ -23,8 +22,9 @@ class GridProgress:
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(speed_estimate_period=120),
+            TimeRemainingColumn(),
             console=self.console,
+            speed_estimate_period=120,
             disable=not self.console.is_terminal,
         )
         self.runs, self.finished = 0, 0
@@ -65,7 +65,9 @@ class GridProgress:
                 self.progress.remove_task(self.bars.pop(key))
                 self.shares.pop(key, None)
         for name, bar in self.bars.items():
-            self.shares[name] = self.progress.tasks[self.progress.task_ids.index(bar)].percentage / 100
+            self.shares[name] = (
+                self.progress.tasks[self.progress.task_ids.index(bar)].percentage / 100
+            )
         self.progress.update(
             self.all,
             completed=self.finished + sum(self.shares.values()),

@@ -35,6 +35,8 @@ class TrainConfig:
         model_args: its arguments, such as {width_mult: 0.5}.
         attention: block in each of the network's slots; see `convattn list blocks`.
         attention_args: the block's arguments, such as {reduction: 16}.
+        attention_init: "authors", or "identity": at first the network computes what it computes
+            without blocks.
         at: position of the blocks; null takes the network's authors' own.
         data: "scenes" (embedded digit scenes), an ImageFolder tree, or a CIFAR-10 pack.
         data_args: arguments of the data, such as {train_count: 4000} for scenes.
@@ -81,6 +83,7 @@ class TrainConfig:
     model_args: dict[str, Any] = field(default_factory=dict)
     attention: str = "none"
     attention_args: dict[str, Any] = field(default_factory=dict)
+    attention_init: Literal["authors", "identity"] = "authors"
     at: str | None = None
     data: str = "scenes"
     data_args: dict[str, Any] = field(default_factory=dict)

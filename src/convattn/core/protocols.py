@@ -61,5 +61,3 @@ class Reporter(Protocol):
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
-
-

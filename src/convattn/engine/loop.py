@@ -49,9 +49,7 @@ def fit(task: Task, config: TrainConfig, run: RunFolder, reporter: Reporter) -> 
 
 
 class _Trainer:
-    def __init__(
-        self, task: Task, config: TrainConfig, run: RunFolder, reporter: Reporter
-    ) -> None:
+    def __init__(self, task: Task, config: TrainConfig, run: RunFolder, reporter: Reporter) -> None:
         self.task, self.config, self.run, self.reporter = task, config, run, reporter
         self.fabric: Fabric = launch(config)
         model = task.model

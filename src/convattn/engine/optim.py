@@ -15,14 +15,15 @@ __all__ = ["learning_rate", "make_optimizer"]
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     """SGD with momentum or AdamW over all parameters that are trained."""
     parameters = [p for p in model.parameters() if p.requires_grad]
+    fused = config.precision != "fp16"  # a fused step unscales by itself, too late for the guard
     if config.optimizer == "adamw":
-        return AdamW(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
+        return AdamW(parameters, config.lr, weight_decay=config.weight_decay, fused=fused)
     return SGD(
         parameters,
         config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        fused=True,
+        fused=fused,
     )
 
 

@@ -1,12 +1,12 @@
 """A run's folder: configuration, checkpoints, weights, results; one writer at a time.
 
-    runs/NAME/
-        args.yaml          everything to repeat the run
-        environment.json   where it ran
-        results.csv        one line per epoch
-        weights/           best.pt, last.pt: state dict and what rebuilds the network
-        checkpoints/       state to resume from, the newest few
-        summary.json       written last: the run is finished
+runs/NAME/
+    args.yaml          everything to repeat the run
+    environment.json   where it ran
+    results.csv        one line per epoch
+    weights/           best.pt, last.pt: state dict and what rebuilds the network
+    checkpoints/       state to resume from, the newest few
+    summary.json       written last: the run is finished
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class RunFolder:
                     "Wait for it, or use another --name."
                 ) from error
             file.truncate(0)
-            file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%H:%M')}")
+            file.write(
+                f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%H:%M')}"
+            )
             file.flush()
             remove_stale(self.path)
             yield

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from convattn.blocks import create_block
+from convattn.core.checks import check_choice
 from convattn.core.errors import UnknownNameError
 from convattn.core.names import suggest
 
@@ -40,13 +41,16 @@ def slot_positions(model: nn.Module) -> dict[str, list[str]]:
     return found
 
 
-def fill_slots(model: nn.Module, attention: str, at: str, **arguments: Any) -> list[str]:
+def fill_slots(
+    model: nn.Module, attention: str, at: str, *, init: str = "authors", **arguments: Any
+) -> list[str]:
     """Put a new block into every empty slot at a position; the model is changed.
 
     Args:
         model: a network with slots.
         attention: name of the block.
         at: name of the position.
+        init: "authors", or "identity": the untrained blocks return their input.
         **arguments: for the block.
 
     Returns:
@@ -56,6 +60,7 @@ def fill_slots(model: nn.Module, attention: str, at: str, **arguments: Any) -> l
         UnknownNameError: the network has no empty slot at this position, or no such block exists.
         ArgumentError: the block refuses an argument.
     """
+    check_choice("fill_slots", "init", init, ("authors", "identity"))
     positions = slot_positions(model)
     if at not in positions:
         raise UnknownNameError(
@@ -64,9 +69,11 @@ def fill_slots(model: nn.Module, attention: str, at: str, **arguments: Any) -> l
     paths = positions[at]
     slots = [model.get_submodule(path) for path in paths]
     blocks = [create_block(attention, slot.channels, **arguments) for slot in slots]  # type: ignore[arg-type]
-    for path, block in zip(
-        paths, blocks, strict=True
-    ):  # only now, so that an error changes nothing
+    if init == "identity":
+        for block in blocks:
+            block.start_as_identity()
+    # the model is changed only now, so that an error leaves it as it was
+    for path, block in zip(paths, blocks, strict=True):
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, block)
     return paths

@@ -45,6 +45,7 @@ def create_model(
     attention: str = "none",
     at: str | None = None,
     attention_args: dict[str, Any] | None = None,
+    attention_init: str = "authors",
     **arguments: Any,
 ) -> nn.Module:
     """Build a network, with a block in each of its slots at one position.
@@ -57,6 +58,8 @@ def create_model(
         attention: a block's name, "none" for the plain network.
         at: a position of the network; None takes its authors' own.
         attention_args: arguments of the block, such as {"reduction": 16}.
+        attention_init: "authors", or "identity": the network computes at first what it computes
+            without blocks.
         **arguments: the network's own, such as width_mult and num_classes.
 
     Raises:
@@ -79,7 +82,7 @@ def create_model(
     model: nn.Module = builder(**arguments)
     position = at or str(model.default_position)
     if attention != "none" or at is not None:
-        fill_slots(model, attention, position, **(attention_args or {}))
+        fill_slots(model, attention, position, init=attention_init, **(attention_args or {}))
     elif attention_args:
         raise ArgumentError(
             f"attention_args {attention_args!r} given without a block; name one with attention=..."

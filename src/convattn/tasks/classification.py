@@ -82,6 +82,7 @@ class Classification:
             "model_args": {**config.model_args, "num_classes": len(data.classes)},
             "attention": config.attention,
             "attention_args": config.attention_args,
+            "attention_init": config.attention_init,
             "at": config.at,
             "classes": list(data.classes),
             "size": size,
@@ -178,6 +179,7 @@ def _build(facts: dict[str, Any], seed: int) -> nn.Module:
             attention=facts["attention"],
             at=facts["at"],
             attention_args=facts["attention_args"],
+            attention_init=facts["attention_init"],
             **facts["model_args"],
         )
 
