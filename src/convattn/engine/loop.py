@@ -18,7 +18,7 @@ from convattn.core.environment import environment
 from convattn.core.errors import CheckpointError, NonFiniteError
 from convattn.core.files import save_checkpoint
 from convattn.core.protocols import Reporter, Task
-from convattn.core.seeds import derive
+from convattn.core.seeds import derive, draw_from
 from convattn.engine.guard import BufferSnapshot, first_non_finite
 from convattn.engine.launch import launch
 from convattn.engine.optim import learning_rate, make_optimizer
@@ -111,7 +111,8 @@ class _Trainer:
     def _step(self, pieces: Iterator[Any]) -> None:
         """One optimiser step; a non-finite one changes nothing but the step counter."""
         state, size = self.state, len(self.order.step(self.state.step))
-        self.wrapped.train()
+        if not self.wrapped.training:  # walking through all modules costs as much as a layer
+            self.wrapped.train()
         self.buffers.take()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(state.step, self.config, self.per_epoch)
@@ -122,7 +123,7 @@ class _Trainer:
             batch = next(pieces)
             batches.append(batch)
             share = self.task.batch_size(batch) / size
-            torch.manual_seed(self._seed(i))
+            draw_from(self._seed(i))
             with self.fabric.no_backward_sync(self.wrapped, enabled=i < count - 1):
                 loss = self.task.loss(self.wrapped, batch)
                 # processes average their gradients, so each counts for its share of the batch
@@ -169,7 +170,7 @@ class _Trainer:
         where = ""
         for i, batch in enumerate(batches):
             self.buffers.restore()
-            torch.manual_seed(self._seed(i))
+            draw_from(self._seed(i))
             where = where or first_non_finite(
                 self.wrapped, partial(self.task.loss, self.wrapped, batch)
             )
