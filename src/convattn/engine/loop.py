@@ -111,7 +111,7 @@ class _Trainer:
     def _step(self, pieces: Iterator[Any]) -> None:
         """One optimiser step; a non-finite one changes nothing but the step counter."""
         state, size = self.state, len(self.order.step(self.state.step))
-        if not self.wrapped.training:  # walking through all modules costs as much as a layer
+        if not state.model.training:  # walking through all modules costs as much as a layer
             self.wrapped.train()
         self.buffers.take()
         for group in self.optimizer.param_groups:
