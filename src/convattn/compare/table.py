@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Grid", "as_grid", "as_markdown", "caption", "print_comparison", "rich_table"]
 
 _NONE = "–"
+# the terminal has 80 columns
+_SHORT = {"seeds": "n", "parameters": "params", "latency, ms": "ms", "s / run": "s/run"}
 
 
 @dataclass(frozen=True)
@@ -110,18 +112,33 @@ def caption(c: Comparison) -> str:
 
 
 def rich_table(c: Comparison) -> Table:
-    """The table for a terminal; references stand below the last rule."""
+    """The table for a terminal; references stand below the last rule.
+
+    The intervals of the differences are left to the lines below it, so that 80 columns suffice.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     grid = as_grid(c)
-    table = Table(caption=caption(c), caption_justify="left", header_style="bold", pad_edge=False)
+    table = Table(
+        caption=caption(c),
+        caption_justify="left",
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        box=SIMPLE_HEAD,
+    )
     for position, name in enumerate(grid.columns):
-        table.add_column(name, justify="left" if position == 0 else "right", no_wrap=position < 2)
+        short = _SHORT.get(name, name.replace("against ", "vs "))
+        table.add_column(
+            short, justify="left" if position == 0 else "right", no_wrap=bool(position)
+        )
     for position, row in enumerate(grid.rows):
         # Text, not str: a label such as "[ca]" must not be read as markup.
+        cells = [Text(cell.partition(" (")[0] if column else cell) for column, cell in enumerate(row)]
         last = position == len(grid.rows) - 1
-        table.add_row(*map(Text, row), end_section=last or position + 1 in grid.breaks)
+        table.add_row(*cells, end_section=last or position + 1 in grid.breaks)
     for row in grid.references:
         table.add_row(*map(Text, row), style="dim")
     return table
