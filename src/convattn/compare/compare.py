@@ -106,7 +106,7 @@ def _costs(cells: Sequence[Cell], path: Path) -> dict[str, Any]:
     latencies: Mapping[str, Any] = {}
     if len(set(sizes.values())) == 1:  # times of different work are not set side by side
         latencies = measure({k: net for k, (net, _) in nets.items()}, next(iter(sizes.values())))
-    costs = {}
+    costs: dict[str, Any] = {}
     for label, (net, _) in nets.items():
         counted = cost(net, sizes[label])
         costs[label] = {"parameters": counted.parameters, "macs": counted.macs}

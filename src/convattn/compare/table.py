@@ -136,7 +136,9 @@ def rich_table(c: Comparison) -> Table:
         )
     for position, row in enumerate(grid.rows):
         # Text, not str: a label such as "[ca]" must not be read as markup.
-        cells = [Text(cell.partition(" (")[0] if column else cell) for column, cell in enumerate(row)]
+        cells = [
+            Text(cell.partition(" (")[0] if column else cell) for column, cell in enumerate(row)
+        ]
         last = position == len(grid.rows) - 1
         table.add_row(*cells, end_section=last or position + 1 in grid.breaks)
     for row in grid.references:

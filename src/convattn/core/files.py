@@ -6,12 +6,14 @@ flipped bit or missing byte is an error and not a wrong weight.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import re
 import shutil
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
     """
     path = Path(path)
     content = data.encode() if isinstance(data, str) else data
-    aside = path.with_name(f".{path.name}.{os.getpid()}{_ASIDE}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_ASIDE}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:
@@ -46,7 +48,7 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
         aside.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        _discard(aside)
         free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
         raise OSError(
             error.errno,
@@ -55,7 +57,7 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
             str(path),
         ) from error
     except BaseException:
-        aside.unlink(missing_ok=True)
+        _discard(aside)
         raise
 
 
@@ -109,15 +111,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def load_weights_only(path: str | Path, payload: bytes) -> dict[str, Any]:
     """Unpickle tensors and plain values; anything that would run code is refused unexecuted."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-            unpacked = sum(info.file_size for info in archive.infolist())
-        if unpacked > 2 * len(payload):  # torch stores uncompressed; more is a bomb
-            raise CheckpointError(
-                f"{path} expands from {len(payload):,} to {unpacked:,} bytes. Refused."
-            )
-    except zipfile.BadZipFile:
-        pass  # the older, unzipped format; torch reads it
+    if payload.startswith(b"PK"):  # else the older, unzipped format
+        _check_zip(path, payload)
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:
@@ -130,11 +125,33 @@ def load_weights_only(path: str | Path, payload: bytes) -> dict[str, Any]:
     return state
 
 
+def _check_zip(path: str | Path, payload: bytes) -> None:
+    """Refuse what torch.save does not write: compressed entries, more bytes than the file has."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # half a dozen types; torch's own reader may be less strict
+        raise CheckpointError(f"{path} is a damaged zip archive ({error}). Refused.") from error
+    unpacked = sum(entry.file_size for entry in entries)
+    compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if compressed or unpacked > len(payload):
+        raise CheckpointError(
+            f"{path} expands from {len(payload):,} to {unpacked:,} bytes or is compressed, which "
+            "torch.save never does. Refused before reading."
+        )
+
+
+def _discard(aside: Path) -> None:
+    with contextlib.suppress(OSError):  # its folder may be a file or its name too long
+        aside.unlink()
+
+
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can."""
+    """Make a rename survive a power cut, where the system can; the file is whole in any case."""
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

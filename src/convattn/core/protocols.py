@@ -16,20 +16,24 @@ class Task(Protocol):
 
     Attributes:
         model: to be trained.
-        train_set: maps (epoch, index) to one sample; the same pair gives the same bits.
-        test_set: maps an index to one sample.
         metric: which of `evaluate`'s values decides on the best weights; higher is better.
         facts: what a checkpoint must hold to rebuild model and classes.
         fingerprint: changes when the data change.
     """
 
     model: nn.Module
-    train_set: Dataset[Any]
-    test_set: Dataset[Any]
     train_size: int
     metric: str
     facts: dict[str, Any]
     fingerprint: str
+
+    @property
+    def train_set(self) -> Dataset[Any]:
+        """Maps (epoch, index) to one sample; the same pair gives the same bits."""
+
+    @property
+    def test_set(self) -> Dataset[Any]:
+        """Maps an index to one sample."""
 
     def collate(self, samples: list[Any]) -> Any:
         """Samples to a batch of tensors (in any nesting)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -45,7 +45,7 @@ def launch(config: TrainConfig) -> Fabric:
     if config.precision == "fp16" and kind == "cpu":  # Fabric would silently take bf16 instead
         scaler = torch.amp.GradScaler("cpu")
         plugin = precision.MixedPrecision("16-mixed", "cpu", scaler)
-        chosen = {"plugins": [plugin]}
+        chosen: dict[str, Any] = {"plugins": [plugin]}
     else:
         chosen = {"precision": _PRECISION[config.precision]}
     with warnings.catch_warnings():

@@ -100,7 +100,7 @@ class _Trainer:
         """Batches of this process from step `first` to the end, on its device."""
         loader = DataLoader(
             self.task.train_set,
-            batch_sampler=self.order.from_step(first, self.total),  # type: ignore[arg-type]
+            batch_sampler=self.order.from_step(first, self.total),
             collate_fn=self.task.collate,
             num_workers=self.config.workers,
             pin_memory=self.fabric.device.type == "cuda",

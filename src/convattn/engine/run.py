@@ -126,7 +126,7 @@ class RunFolder:
         Raises:
             CheckpointError: there are checkpoints, but none can be read.
         """
-        problems = []
+        problems: list[str] = []
         for path in self._newest_first():
             try:
                 return load_checkpoint(path), problems

@@ -39,7 +39,7 @@ class TrainSet(Dataset[Batch]):
     def __init__(self, images: ImageSet, transform: Transform, seed: int) -> None:
         self.images, self.transform, self.seed = images, transform, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch:  # type: ignore[override]
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, index = key
         with seeded(derive(self.seed, "augment", epoch, index)):
             image = self.transform(self.images.image(index))
