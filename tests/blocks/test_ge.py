@@ -94,3 +94,19 @@ def test_cost() -> None:
     assert minus.parameters == 0
     assert minus.macs == c * (h * a * w + a * w * b) + c * (h * a * b + h * b * w)
     assert sum(p.numel() for p in GE(c, mode="theta", extent=8).parameters()) == 11 * c * 3
+
+
+@pytest.mark.parametrize("mode", ["theta", "theta_plus"])
+def test_identity_start_on_the_whole_map(mode: str) -> None:
+    block = GE(32, mode=mode, size=(6, 5))
+    block.start_as_identity()
+    x, moved = torch.randn(8, 32, 6, 5), set()
+    assert torch.equal(block.eval()(x), x)
+    for _ in range(2):
+        block.zero_grad()
+        block(x).square().mean().backward()
+        moved |= {key for key, p in block.named_parameters() if p.grad.any()}
+        with torch.no_grad():
+            for parameter in block.parameters():
+                parameter -= 0.1 * parameter.grad
+    assert moved == dict(block.named_parameters()).keys()

@@ -53,3 +53,14 @@ def test_squares_do_not_overflow_in_float16() -> None:
 
 def test_parameters() -> None:
     assert sum(p.numel() for p in SRM(33).parameters()) == 4 * 33
+
+
+def test_identity_start_keeps_style_weights_that_are_not_zero() -> None:
+    """The norm learns nothing from zeros, the authors' start; any other weights stay."""
+    fresh, trained = SRM(3), SRM(3)
+    torch.nn.init.normal_(trained.cfc)
+    before = trained.cfc.detach().clone()
+    for block in (fresh, trained):
+        block.start_as_identity()
+    assert torch.equal(fresh.cfc, torch.ones(3, 2))
+    assert torch.equal(trained.cfc, before)

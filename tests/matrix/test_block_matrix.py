@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.blocks import block_arguments, block_class, block_names, create_block
+from convattn.blocks._base import Block
 from convattn.core.errors import ArgumentError, ConvattnError, InputError
 
 NAMES = block_names()
@@ -56,7 +57,12 @@ class Sample:
     def fewest_channels(self) -> int:
         return _first_accepted(self.name, tuple(self.arguments.items()), tuple(range(1, 257)))
 
-    def build(self, *, fewest: bool = False, dtype: torch.dtype = torch.float64) -> nn.Module:
+    @property
+    def starts(self) -> bool:
+        """Whether it can start as the identity."""
+        return create_block(self.name, self.channels, **self.arguments).can_start_as_identity()
+
+    def build(self, *, fewest: bool = False, dtype: torch.dtype = torch.float64) -> Block:
         channels = self.fewest_channels if fewest else self.channels
         return filled(create_block(self.name, channels, **self.arguments)).to(dtype)
 
@@ -79,7 +85,7 @@ def _first_accepted(name: str, arguments: tuple[tuple[str, Any], ...], among: An
     raise LookupError(f"{name} with {arguments} accepts none of {among}")
 
 
-def filled(block: nn.Module) -> nn.Module:
+def filled(block: Block) -> Block:
     """The block with random parameters, so that none that starts at zero hides a branch."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -129,6 +135,7 @@ DEFAULTS = [Sample(name) for name in NAMES]
 
 each = pytest.mark.parametrize("sample", SAMPLES, ids=repr)
 each_flat = pytest.mark.parametrize("sample", FLAT, ids=repr)
+each_identity = pytest.mark.parametrize("sample", [s for s in SAMPLES if s.starts], ids=repr)
 each_default = pytest.mark.parametrize("sample", DEFAULTS, ids=repr)
 each_name = pytest.mark.parametrize("name", NAMES)
 
@@ -327,6 +334,86 @@ def _matters(name: str, argument: str, value: Any) -> bool:
         if shapes[0] != shapes[1] or not torch.equal(plain(x), other(x)):
             return True
     return not built  # needs a second argument; its own test file has it
+
+
+# ------------------------------------------------------------------------------ identity start
+
+
+def started(sample: Sample) -> Block:
+    """A fresh block that starts as the identity."""
+    block = create_block(sample.name, sample.channels, **sample.arguments).double()
+    block.start_as_identity()
+    return block
+
+
+def sizes(sample: Sample) -> list[tuple[int, ...]]:
+    ndim = sample.arguments.get("ndim", 2)
+    return [(6, 5, 4)[:ndim], (9,) * ndim]
+
+
+@each
+def test_starts_as_the_identity_or_says_why_not(sample: Sample) -> None:
+    block = sample.build().eval()  # from any parameters
+    if not block.can_start_as_identity():
+        before = copy.deepcopy(block)
+        assert re.fullmatch(r"[A-Z][^.]+\.", block.no_identity)  # one sentence
+        with pytest.raises(ArgumentError, match=re.escape(block.no_identity)):
+            block.start_as_identity()
+        assert block.gate_scale == before.gate_scale
+        check_same_state(block, before)
+        return
+    block.start_as_identity()
+    once = copy.deepcopy(block)
+    block.start_as_identity()
+    assert block.gate_scale == once.gate_scale
+    check_same_state(block, once)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        for size in sizes(sample):
+            for x in (sample.input(*size), 1e4 * sample.input(*size, batch=1)):
+                assert torch.equal(block.to(dtype)(x.to(dtype)), x.to(dtype)), (dtype, size)
+
+
+def check_same_state(block: nn.Module, other: nn.Module) -> None:
+    pairs = zip(block.state_dict().items(), other.state_dict().items(), strict=True)
+    assert all(k == k2 and torch.equal(v, v2) for (k, v), (k2, v2) in pairs)
+
+
+@each_identity
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_learns_from_the_identity(sample: Sample, mode: str) -> None:
+    """Each parameter has a gradient within two steps; a started block takes the state dict."""
+    block, x = started(sample).train(mode == "train"), sample.input(batch=8)
+    target, moved = torch.randn_like(x), set()
+    for _ in range(2):
+        gradients = _gradients(block, x, target)
+        moved |= {key for key, gradient in gradients.items() if gradient.any()}
+        with torch.no_grad():
+            for key, parameter in block.named_parameters():
+                parameter -= 0.1 * gradients[key]
+    # a bias in front of a softmax or a norm cancels, whatever the parameters are
+    anywhere = _gradients(sample.build().train(mode == "train"), x, target)
+    cancels = {k for k, g in anywhere.items() if "bias" in k and g.abs().max() < 1e-12}
+    assert anywhere.keys() - moved <= cancels
+
+    fresh = started(sample).eval()
+    assert torch.equal(fresh(x), x)
+    fresh.load_state_dict(block.state_dict())
+    assert torch.equal(fresh(x), block.eval()(x))
+    assert sample.name == "none" or not torch.equal(fresh(x), x)
+
+
+def _gradients(block: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+    keys, parameters = [*dict(block.named_parameters())], [*block.parameters()]
+    if not parameters:
+        return {}
+    loss = (block(x) - target).square().mean()
+    return dict(zip(keys, torch.autograd.grad(loss, parameters), strict=True))
+
+
+@each_name
+def test_a_reason_is_stated_where_a_form_cannot_be_the_identity(name: str) -> None:
+    refuses = any(sample.name == name and not sample.starts for sample in SAMPLES)
+    assert refuses == bool(block_class(name).no_identity)
 
 
 # -------------------------------------------------------------------------------------- gradients

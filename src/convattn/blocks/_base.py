@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -56,11 +57,20 @@ class Block(nn.Module):
     Raises:
         ArgumentError: an argument is out of range.
         InputError: in forward, the input is not such a floating tensor.
+
+    Attributes:
+        no_identity: one sentence why the block, or which form of it, cannot start as the identity;
+            "" where every form can.
+        gate_scale: what the gates' sigmoids are multiplied by. It is a setting of the block, as its
+            arguments are, and not in the state dict: a state dict fits a block made by the same
+            calls, `start_as_identity` among them.
     """
 
     info: ClassVar[Info]
     family: ClassVar[str]
     any_channels: ClassVar[bool] = False
+    no_identity: ClassVar[str] = ""
+    gate_scale: float = 1.0
 
     def __init__(self, channels: int | None, ndim: int = 2) -> None:
         super().__init__()
@@ -95,12 +105,53 @@ class Block(nn.Module):
         return hidden
 
     def start_as_identity(self) -> None:
-        """Make the untrained block return its input, bit for bit in eval mode.
+        """Make the block return its input, bit for bit in eval mode, and still learn.
+
+        Only its last layers change: logits become 0 and their gates are doubled, 2 * sigmoid(0) =
+        1; gates that are a layer's output become 1; what is added becomes 0. The last layers have
+        a gradient at once, all others as soon as these have moved. `gate_scale` stays doubled:
+        build and start a block in the same way before a state dict of this one is loaded into it.
 
         Raises:
-            ArgumentError: the block's definition does not allow it; the text says why.
+            ArgumentError: the block's definition does not allow it; the text says why, and the
+                block is as it was.
         """
-        raise ArgumentError(f"{type(self).__name__} cannot start as the identity")
+        if not self.can_start_as_identity():
+            reason = self.no_identity or "it does not say which of its layers come last."
+            raise ArgumentError(f"{type(self).__name__} cannot start as the identity: {reason}")
+        logits = self.logit_layers()
+        for last in (*logits, *self.zero_layers()):
+            for parameter in _parameters(last):
+                nn.init.zeros_(parameter)
+        for layer in self.unit_layers():
+            for name, parameter in layer.named_parameters():
+                nn.init.constant_(parameter, float(name == "bias"))
+        if logits:
+            self.gate_scale = 2.0
+
+    def can_start_as_identity(self) -> bool:
+        """Whether this form of the block can; `no_identity` says why not."""
+        return any((self.logit_layers(), self.zero_layers(), self.unit_layers()))
+
+    def logit_layers(self) -> Sequence[nn.Module | nn.Parameter]:
+        """Layers and parameters whose outputs are logits of `gate`: zeroed, and the gate doubled.
+
+        Of factors only one: a product of two zeros has no gradient.
+        """
+        return ()
+
+    def zero_layers(self) -> Sequence[nn.Module | nn.Parameter]:
+        """Layers and parameters that end what is added to the map, or to a gate of 1: zeroed."""
+        return ()
+
+    def unit_layers(self) -> Sequence[nn.Module]:
+        """Layers whose outputs are gates without a sigmoid: weight 0, bias 1."""
+        return ()
+
+    def gate(self, logits: Tensor) -> Tensor:
+        """The logistic function, times `gate_scale` (2 turns logits of 0 into a gate of 1)."""
+        gate = torch.sigmoid(logits)
+        return gate if self.gate_scale == 1.0 else gate * self.gate_scale
 
     def _over_map(self, values: Tensor) -> Tensor:
         """(N, C) -> (N, C, 1, ...), to be broadcast over the map."""
@@ -111,30 +162,10 @@ class GateBlock(Block):
     """y = x * gate * gate ...: subclasses say in `gates` what the map is multiplied by."""
 
     family = "gate"
-    gate_scale: float = 1.0
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """The gates for x, each broadcastable to x."""
         raise NotImplementedError
-
-    def logit_layers(self) -> list[nn.Module]:
-        """The layers whose outputs are the gates' logits."""
-        return []
-
-    def start_as_identity(self) -> None:
-        """Zero the logits and double the gates: 2 * sigmoid(0) = 1. Gradients still flow."""
-        layers = self.logit_layers()
-        if not layers:
-            super().start_as_identity()
-        for layer in layers:
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)
-        self.gate_scale = 2.0
-
-    def gate(self, logits: Tensor) -> Tensor:
-        """The logistic function, times `gate_scale` (2 turns logits of 0 into a gate of 1)."""
-        gate = torch.sigmoid(logits)
-        return gate if self.gate_scale == 1.0 else gate * self.gate_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *axes) -> (N, C, *axes)."""
@@ -167,6 +198,7 @@ class ConvBlock(Block):
     """
 
     family = "conv"
+    no_identity = "It stands in for a convolution, whose output is another map than its input."
 
     def __init__(self, channels: int, out_channels: int | None = None, stride: int = 1) -> None:
         super().__init__(channels)
@@ -183,6 +215,10 @@ class ConvBlock(Block):
         """(N, C, H, W) -> (N, out_channels, H', W')."""
         check_feature_map(self, x, self._channels, self.ndim)
         return self.convolve(x)
+
+
+def _parameters(last: nn.Module | nn.Parameter) -> Iterable[nn.Parameter]:
+    return (last,) if isinstance(last, nn.Parameter) else last.parameters()
 
 
 def conv_nd(ndim: int) -> type[nn.Conv1d | nn.Conv2d | nn.Conv3d]:

@@ -11,7 +11,7 @@ Chen, Kalantidis, Li, Yan, Feng: A^2-Nets: Double Attention Networks, NeurIPS 20
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from convattn.blocks._base import ContextBlock, Info, conv_nd
 from convattn.core.checks import check_feature_map, check_positive
@@ -51,6 +51,7 @@ class A2(ContextBlock):
         ),
         min_channels=2,
     )
+    no_identity = "With residual=False the map itself is not in the output."
 
     def __init__(
         self,
@@ -72,6 +73,14 @@ class A2(ContextBlock):
         self.gather = conv(channels, n, 1)
         self.distribute = conv(channels, n, 1)
         self.out = conv(m, channels, 1)
+
+    def can_start_as_identity(self) -> bool:
+        """See `no_identity`."""
+        return self.residual
+
+    def zero_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.out]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *axes) -> (N, C, *axes)."""

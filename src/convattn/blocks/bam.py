@@ -88,6 +88,11 @@ class BAM(GateBlock):
         self.bn3 = norm(m)
         self.conv4 = conv(m, 1, 1)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        # a product of two zeros would have no gradient
+        return [self.fc2, self.conv4] if self.variant == "paper" else [self.fc2]
+
     def gate(self, logits: Tensor) -> Tensor:
         """1 + sigmoid, which `gate_scale` 2 turns into 1 for logits of 0."""
         gate = 1 + torch.sigmoid(logits)

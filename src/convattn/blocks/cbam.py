@@ -41,8 +41,9 @@ class CBAM(GateBlock):
         pools: which poolings the channel gate adds up: "avg", "max", "lp" (2-norm), "lse"
             (log-sum-exp).
         spatial: False leaves the spatial gate out.
-        variant: "authors"; "paper" has no batch norm and pools in the order mean, max; "timm" in
-            that order too, without biases in the MLP, norm momentum 0.1, m rounded to nearest.
+        variant: "authors"; "paper" has no batch norm and pools in the order mean, max (recalled,
+            not verified); "timm" in that order too, without biases in the MLP, norm momentum 0.1,
+            m rounded to nearest.
         ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
@@ -64,8 +65,8 @@ class CBAM(GateBlock):
         positions=("before_add", "after_depthwise"),
         deviations=(
             "The spatial gate has a batch norm (momentum 0.01) that the paper does not mention.",
-            "The paper's equation has the order mean, max; whether its convolution has a bias is "
-            "not said, here it has none.",
+            "variant='paper' follows the paper as recalled, not verified: no batch norm, the order "
+            "mean, max, and no bias in the convolution.",
             "timm pools in the order mean, max and has no biases in the MLP.",
             "External-Attention-pytorch uses kernel 49, no norm, and adds the input back.",
         ),
@@ -106,7 +107,9 @@ class CBAM(GateBlock):
 
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
-        return [self.fc2, self.bn] if self.spatial else [self.fc2]
+        if not self.spatial:
+            return [self.fc2]
+        return [self.fc2, self.conv if self.variant == "paper" else self.bn]
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """Gates (N, C, 1, 1) and (N, 1, H, W)."""

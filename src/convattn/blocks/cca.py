@@ -63,6 +63,10 @@ class CCA(ContextBlock):
         self.key = nn.Conv2d(channels, hidden, 1)
         self.value = nn.Conv2d(channels, channels, 1)
 
+    def zero_layers(self) -> list[nn.Parameter]:
+        """Zeroed for a start as the identity."""
+        return [self.gamma]
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         check_feature_map(self, x, self.channels, self.ndim)

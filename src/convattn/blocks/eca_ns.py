@@ -57,6 +57,10 @@ class ECANS(GateBlock):
         check_odd("ECANS", "kernel_size", kernel_size)
         self.conv = nn.Conv1d(channels, channels, kernel_size, groups=channels, bias=False)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.conv]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""
         weight = self.conv.weight[:, 0]  # (C, k)

@@ -106,6 +106,10 @@ class ELA(GateBlock):
         )
         self.norms = nn.ModuleList(nn.GroupNorm(norm_groups, channels) for _ in range(count))
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return list(self.norms)
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate per axis, the first axis first."""
         strips = strip_means(x)

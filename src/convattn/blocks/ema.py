@@ -70,6 +70,11 @@ class EMA(GateBlock):
         self.conv1x1 = nn.Conv2d(width, width, 1)
         self.conv3x3 = nn.Conv2d(width, width, 3, padding=1)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        # t is linear in each of a and b: with both 0 it is 0, and each has a gradient
+        return [self.gn, self.conv3x3]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
         grouped = x.unflatten(1, (self.groups, -1))  # (N, G, c, H, W)

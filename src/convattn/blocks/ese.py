@@ -59,6 +59,10 @@ class ESE(GateBlock):
         self.variant = variant
         self.fc = nn.Linear(channels, channels)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.fc]
+
     def gate(self, logits: Tensor) -> Tensor:
         """Sigma, times `gate_scale`."""
         if self.variant == "paper":

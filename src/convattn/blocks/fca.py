@@ -105,6 +105,10 @@ class FCA(GateBlock):
         self.fc1 = nn.Linear(channels, hidden, bias=False)
         self.fc2 = nn.Linear(hidden, channels, bias=False)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.fc2]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""
         z = (x * self._basis_for(x)).sum((2, 3))

@@ -57,6 +57,7 @@ class GALA(GateBlock):
         ),
         min_channels=4,
     )
+    no_identity = "The gate of variant='paper' is a tanh, which is 1 at no finite logit."
 
     def __init__(
         self, channels: int, *, reduction: int = 4, variant: str = "authors", ndim: int = 2
@@ -73,6 +74,14 @@ class GALA(GateBlock):
         self.local2 = conv(m, 1, 1)
         self.fc0 = nn.Linear(channels, m)
         self.fc1 = nn.Linear(m, channels)
+
+    def can_start_as_identity(self) -> bool:
+        """See `no_identity`."""
+        return self.variant != "paper"
+
+    def logit_layers(self) -> list[nn.Parameter]:
+        """Zeroed for a start as the identity."""
+        return [self.alpha, self.beta]
 
     def gate(self, logits: Tensor) -> Tensor:
         """The logistic function, or tanh for the paper's variant."""

@@ -84,6 +84,14 @@ class GAM(GateBlock):
         self.conv2 = nn.Conv2d(hidden, channels, 7, padding=3, groups=groups)
         self.bn2 = nn.BatchNorm2d(channels)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.fc2, self.bn2] if self.variant == "paper" else [self.bn2]
+
+    def unit_layers(self) -> list[nn.Module]:
+        """The channel part without a sigmoid: 1 for a start as the identity."""
+        return [] if self.variant == "paper" else [self.fc2]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """Gates (N, C, H, W), the channel part's and the map part's."""
         check_norm_input(self, x[:, 0].numel())

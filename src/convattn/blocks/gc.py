@@ -12,7 +12,6 @@ ICCV Workshops 2019.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from convattn.blocks._base import ContextBlock, Info, conv_nd
@@ -88,13 +87,21 @@ class GC(ContextBlock):
         if "mul" in fusion:
             self.mul = _transform(channels, hidden)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.mul[-1]] if "mul" in self.fusion else []
+
+    def zero_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.add[-1]] if "add" in self.fusion else []
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *axes) -> (N, C, *axes)."""
         if self.fusion == "add":
             return super().forward(x)
         check_feature_map(self, x, self.channels, self.ndim)
         pooled = self._pool(x)
-        y = x * self._over_map(torch.sigmoid(self.mul(pooled))).to(x.dtype)
+        y = x * self._over_map(self.gate(self.mul(pooled))).to(x.dtype)
         return y if self.fusion == "mul" else y + self._over_map(self.add(pooled)).to(x.dtype)
 
     def context(self, x: Tensor) -> Tensor:

@@ -81,6 +81,11 @@ class GCT(GateBlock):
         self.gamma = nn.Parameter(torch.zeros(shape))
         self.beta = nn.Parameter(torch.zeros(shape))
 
+    def zero_layers(self) -> list[nn.Parameter]:
+        """Zeroed for a start as the identity."""
+        # the gate is 1 + tanh of these
+        return [self.gamma, self.beta]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""
         # sums of squares overflow half precision

@@ -78,6 +78,7 @@ class GE(GateBlock):
             "timm 1.0.31's GatherExcite cannot be constructed.",
         ),
     )
+    no_identity = "Mode 'theta_minus' has no parameter: its gate is the sigmoid of the map's means."
 
     def __init__(
         self,
@@ -113,6 +114,12 @@ class GE(GateBlock):
         if mode == "theta_plus":
             hidden = self._hidden(reduction)
             self.down, self.up = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        if self.mode == "theta_plus":
+            return [self.up]
+        return [self.gather_bn[-1]] if self.mode == "theta" else []
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1), or (N, C, H, W) with an extent."""

@@ -63,6 +63,7 @@ class GSoP(GateBlock):
             "a true centring for d = 64 only; it is kept.",
         ),
     )
+    no_identity = "The output of mode 'position' is rectified: gates of 1 give relu(x), not x."
 
     def __init__(
         self,
@@ -85,6 +86,10 @@ class GSoP(GateBlock):
         self.row_bn = nn.BatchNorm2d(rows)
         self.row_conv = nn.Conv2d(rows, 4 * rows, (rows, 1), groups=rows)
         self.fc = nn.Linear(4 * rows, channels if mode == "channel" else rows)
+
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.fc] if self.mode == "channel" else []
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""

@@ -11,7 +11,7 @@ Li et al.: Large Selective Kernel Network for Remote Sensing Object Detection, I
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convattn.blocks._base import GateBlock, Info, conv_nd
 from convattn.core.errors import ArgumentError
@@ -61,6 +61,10 @@ class LSK(GateBlock):
         self.conv2 = conv(channels, half, 1)
         self.conv_squeeze = conv(2, 2, 7, padding=3)
         self.conv = conv(half, channels, 1)
+
+    def unit_layers(self) -> list[nn.Module]:
+        """The gate itself: 1 for a start as the identity."""
+        return [self.conv]
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""

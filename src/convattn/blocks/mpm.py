@@ -64,6 +64,7 @@ class MPM(ContextBlock):
         ),
         min_channels=4,
     )
+    no_identity = "The output is rectified: a context of 0 gives relu(x), not x."
 
     def __init__(self, channels: int, *, pools: tuple[int, int] = (20, 12)) -> None:
         super().__init__(channels)

@@ -100,13 +100,16 @@ class NonLocal(ContextBlock):
         self.g = key_conv()
         last: nn.Module = conv(m, channels, 1, bias=out_bias)
         self.out = nn.Sequential(last, batch_norm_nd(ndim)(channels)) if norm else last
-        for parameter in [*self.out.modules()][-1].parameters():
-            nn.init.zeros_(parameter)  # starts as the identity
         if mode != "gaussian":
             self.theta = conv(channels, m, 1)
             self.phi = key_conv()
         if mode == "concatenation":
             self.relation = nn.Linear(2 * m, 1, bias=False)
+        self.start_as_identity()
+
+    def zero_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [[*self.out.modules()][-1]]
 
     def context(self, x: Tensor) -> Tensor:
         """(N, C, *axes)."""

@@ -26,8 +26,9 @@ class NoAttention(GateBlock):
     def __init__(self, channels: int | None, *, ndim: int = 2) -> None:
         super().__init__(channels, ndim)
 
-    def start_as_identity(self) -> None:
+    def can_start_as_identity(self) -> bool:
         """It is the identity."""
+        return True
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """No gates."""

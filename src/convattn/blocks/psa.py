@@ -36,7 +36,7 @@ class PSA(ConvBlock):
         groups: of the four.
         reduction: the hidden channels of z are (out / 4) // reduction.
         variant: "authors" puts the last kernel's channels first, as their loop does; "paper" the
-            first kernel's.
+            first kernel's (recalled, not verified).
 
     Shape:
         (N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)), any H, W.
@@ -58,7 +58,8 @@ class PSA(ConvBlock):
         positions=("conv3x3",),
         aliases=("psa_module", "epsa", "pyramid_squeeze_attention"),
         deviations=(
-            "The authors' loop concatenates in the order of kernels 9, 7, 5, 3.",
+            "The authors' loop concatenates in the order of kernels 9, 7, 5, 3; that the paper "
+            "has 3, 5, 7, 9 (variant='paper') is recalled, not verified.",
             "The softmax is taken of values that went through a sigmoid already.",
             "External-Attention-pytorch registers none of the convolutions and overwrites its "
             "input.",

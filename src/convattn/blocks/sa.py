@@ -55,6 +55,7 @@ class SA(GateBlock):
         ),
         min_channels=128,
     )
+    no_identity = "The channel shuffle permutes the output; shuffle=False leaves it out."
 
     def __init__(
         self, channels: int, *, groups: int = 64, shuffle: bool = True, ndim: int = 2
@@ -74,6 +75,15 @@ class SA(GateBlock):
         self.position_weight = nn.Parameter(torch.zeros(half))
         self.position_bias = nn.Parameter(torch.ones(half))
         self.gn = nn.GroupNorm(half, half)
+
+    def can_start_as_identity(self) -> bool:
+        """See `no_identity`."""
+        return not self.shuffle
+
+    def logit_layers(self) -> list[nn.Parameter]:
+        """Zeroed for a start as the identity."""
+        channel = [self.channel_weight, self.channel_bias]
+        return [*channel, self.position_weight, self.position_bias]
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""

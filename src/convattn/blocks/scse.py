@@ -68,6 +68,14 @@ class ScSE(GateBlock):
         self.fc2 = nn.Linear(hidden, channels)
         self.conv = conv_nd(ndim)(channels, 1, 1)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [] if self.variant == "paper" else [self.fc2, self.conv]
+
+    def zero_layers(self) -> list[nn.Module]:
+        """Of the sum, whose two halves make a gate of 1 that is not doubled."""
+        return [self.fc2, self.conv] if self.variant == "paper" else []
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
         channel = self._over_map(self.fc2(F.relu(self.fc1(global_mean(x)))))

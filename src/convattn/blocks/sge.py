@@ -71,6 +71,10 @@ class SGE(GateBlock):
         self.weight = nn.Parameter(torch.zeros(groups))
         self.bias = nn.Parameter(torch.ones(groups))
 
+    def logit_layers(self) -> list[nn.Parameter]:
+        """Zeroed for a start as the identity."""
+        return [self.weight, self.bias]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
         if not torch.jit.is_tracing() and x.shape[1] % self.groups:  # type: ignore[attr-defined]

@@ -53,6 +53,7 @@ class SimAM(GateBlock):
             "They put it before the batch norm that follows the 3x3 convolution.",
         ),
     )
+    no_identity = "It has no parameter: its gate is a fixed function of the map."
 
     any_channels = True
 

@@ -54,6 +54,10 @@ class SimpleCA(GateBlock):
         self.fc_h = nn.Linear(hidden, channels, bias=bias)
         self.fc_w = nn.Linear(hidden, channels, bias=bias)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.fc_h, self.fc_w]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
         rows, columns = strip_means(x)  # (N, C, H), (N, C, W)

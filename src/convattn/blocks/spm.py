@@ -63,6 +63,10 @@ class SPM(GateBlock):
         self.bn_w = nn.BatchNorm2d(channels)
         self.conv = nn.Conv2d(channels, channels, 1)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.conv]
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
         rows, columns = strip_means(x)

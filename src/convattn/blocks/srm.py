@@ -66,6 +66,19 @@ class SRM(GateBlock):
         self.cfc = nn.Parameter(torch.zeros(channels, 2))  # channel-wise fully connected
         self.bn = nn.BatchNorm1d(channels)
 
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return [self.bn]
+
+    def start_as_identity(self) -> None:
+        """As every block, and style weights of zero, as the authors start, become 1.
+
+        With both them and the norm's weight at zero neither would ever have a gradient.
+        """
+        super().start_as_identity()
+        with torch.no_grad():
+            self.cfc.copy_(torch.where(self.cfc.any(), self.cfc, 1.0))
+
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""
         check_pooled_norm(self, x.shape[0], "one style per channel")

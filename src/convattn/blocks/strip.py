@@ -43,6 +43,7 @@ class Strip(GateBlock):
         aliases=("strip_attn",),
         deviations=("Without paper; timm's class is the definition.",),
     )
+    no_identity = "With conv=False it has no parameter: its gate is a fixed function of the map."
 
     def __init__(
         self, channels: int, *, kernel_size: int = 3, bias: bool = False, conv: bool = True
@@ -54,6 +55,10 @@ class Strip(GateBlock):
             nn.Conv1d(channels, channels, kernel_size, padding=pad, groups=channels, bias=bias)
             for _ in range(2 * conv)
         )
+
+    def logit_layers(self) -> list[nn.Module]:
+        """Zeroed for a start as the identity."""
+        return list(self.convs)
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""

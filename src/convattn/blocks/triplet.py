@@ -69,7 +69,7 @@ class Triplet(GateBlock):
 
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
-        return [branch.bn for branch in self.children()]
+        return [branch.bn for branch in self.children() if isinstance(branch, _Branch)]
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
