@@ -6,8 +6,10 @@ This file imports no torch, so that `--help` and wrong arguments are answered at
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convattn.core.errors import ArgumentError
 from convattn.core.names import suggest
@@ -122,6 +124,7 @@ class TrainConfig:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"{name} must be greater than 0, got {getattr(self, name)!r}")
@@ -140,6 +143,10 @@ class TrainConfig:
         if self.accumulate > self.batch:
             raise ArgumentError(
                 f"accumulate ({self.accumulate}) cannot be more than batch ({self.batch})"
+            )
+        if self.warmup_epochs > self.epochs:
+            raise ArgumentError(
+                f"warmup_epochs ({self.warmup_epochs:g}) cannot be more than epochs ({self.epochs})"
             )
         if not 0 <= self.seed < 2**63:
             raise ArgumentError(f"seed must lie in 0..2**63-1, got {self.seed!r}")
@@ -163,6 +170,7 @@ class CompareConfig:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if not self.blocks or len(set(self.blocks)) < len(self.blocks):
             raise ArgumentError(f"blocks must be distinct names, got {self.blocks!r}")
         if self.seeds < 1:
@@ -172,7 +180,7 @@ class CompareConfig:
         known = {f.name for f in dataclasses.fields(TrainConfig)}
         for key, values in self.grid.items():
             if key not in known:
-                raise ArgumentError(f"grid has an unknown key {key!r}; {suggest(key, known)}")
+                raise ArgumentError(f"grid has an unknown key {key!r}; {suggest(str(key), known)}")
             if key in ("attention", "seed", *PLACE):
                 raise ArgumentError(
                     f"grid cannot vary {key!r}; blocks and seeds have options of their own, "
@@ -182,16 +190,45 @@ class CompareConfig:
                 raise ArgumentError(f"grid: {key} must have a list of values, got {values!r}")
 
 
+def _check_types(config: object) -> None:
+    """Raise `ArgumentError` for a value of a wrong type, or one that is not among the choices."""
+    hints = get_type_hints(type(config))
+    for each in dataclasses.fields(config):  # type: ignore[arg-type]
+        value, hint = getattr(config, each.name), hints[each.name]
+        if get_origin(hint) is Literal:
+            choices = get_args(hint)
+            if value not in choices:
+                accepted = ", ".join(map(repr, choices))
+                raise ArgumentError(f"{each.name} must be one of {accepted}; got {value!r}")
+            continue
+        kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+        kinds = tuple(get_origin(kind) or kind for kind in kinds)
+        fits = isinstance(value, (*kinds, int) if float in kinds else kinds)
+        if not fits or (isinstance(value, bool) and bool not in kinds):
+            names = " or ".join(_KINDS[kind] for kind in kinds)
+            raise ArgumentError(f"{each.name} must be {names}, got {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ArgumentError(f"{each.name} must be finite, got {value!r}")
+
+
+_KINDS = {
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false",
+    dict: "names with values", list: "a list", NoneType: "null",
+}  # fmt: skip
+
+
 def config_from_dict(values: dict[str, Any], where: str = "config") -> TrainConfig:
     """A configuration from plain values, as a YAML file or a checkpoint holds them.
 
     Raises:
         ArgumentError: an unknown key (the nearest is named), or a value out of range.
     """
+    if not isinstance(values, dict):
+        raise ArgumentError(f"{where} must hold names with values, got {values!r}")
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     for key in values:
         if key not in known:
-            raise ArgumentError(f"{where} has an unknown key {key!r}; {suggest(key, known)}")
+            raise ArgumentError(f"{where} has an unknown key {key!r}; {suggest(str(key), known)}")
     return TrainConfig(**values)
 
 
