@@ -1,0 +1,112 @@
+"""The grid: what it holds, and that a killed comparison ends in the same table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convattn.compare.grid import cells_of
+from convattn.core.config import CompareConfig, TrainConfig
+from convattn.core.errors import ArgumentError
+
+TINY = [
+    "compare", "--blocks", "[none, ca]", "--seeds", "2", "--epochs", "3", "--batch", "16",
+    "--data_args", "{train_count: 96, test_count: 40, size: 32}", "--model_args.width_mult", "0.1",
+    "--tensorboard", "false", "--name", "study",
+]  # fmt: skip
+
+
+def command(project: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "convattn", *TINY, "--project", str(project), *more]
+
+
+def results(project: Path) -> dict[str, Any]:
+    """Metrics, history and data of each run, without times."""
+    found = {}
+    for path in sorted((project / "study" / "results").glob("*.json")):
+        record = json.loads(path.read_text())
+        history = [{k: v for k, v in row.items() if k != "seconds"} for row in record["history"]]
+        cost = {k: record["cost"][k] for k in ("parameters", "macs")}
+        found[path.stem] = (record["metrics"], history, record["data"], cost)
+    return found
+
+
+def test_every_block_with_every_seed_all_else_equal(tmp_path: Path) -> None:
+    grid = CompareConfig(blocks=["none", "se"], seeds=3, grid={"lr": [0.1, 0.05]})
+    base = TrainConfig(seed=5, epochs=2)
+    cells = cells_of(base, grid, tmp_path)
+    assert len(cells) == len({c.config.name for c in cells}) == 2 * 3 * 2
+    assert [c.config.seed for c in cells] == [5] * 4 + [6] * 4 + [7] * 4
+    assert {c.label for c in cells} == {
+        "none, lr=0.1", "none, lr=0.05", "se, lr=0.1", "se, lr=0.05"
+    }  # fmt: skip
+    for cell in cells:
+        assert cell.config.attention == cell.varied["attention"]
+        assert cell.config.lr == cell.varied["lr"]
+        assert cell.config.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("did you mean 'lr'", {"grid": {"lrr": [1]}}),
+        ("cannot vary 'seed'", {"grid": {"seed": [1]}}),
+        ("list of values", {"grid": {"lr": 0.1}}),
+        ("distinct names", {"blocks": ["ca", "ca"]}),
+        ("seeds must be 1 or more", {"seeds": 0}),
+    ],
+)
+def test_wrong_grids_are_named(text: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        CompareConfig(**arguments)
+
+
+def test_killed_and_restarted_ends_in_the_same_table(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = subprocess.run(command(whole), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "No single winner" in done.stdout or "beats" in done.stdout or "winner" in done.stdout
+    assert (whole / "study" / "report.html").stat().st_size > 50_000
+
+    process = subprocess.Popen(command(killed), stderr=subprocess.DEVNULL, start_new_session=True)
+    runs = killed / "study" / "runs"
+    deadline = time.monotonic() + 240
+    while not list(runs.glob("*/summary.json")):  # one run is finished, others are not
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must not live on
+    process.wait()
+    finished = {p: p.stat().st_mtime_ns for p in runs.glob("*/summary.json")}
+    again = subprocess.run(command(killed), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert results(killed) == results(whole)
+    assert len(results(whole)) == 4
+    assert {p: p.stat().st_mtime_ns for p in finished} == finished
+    assert not list(killed.rglob(".*.partial"))
+
+    other = subprocess.run(
+        command(killed, "--lr", "0.2"), capture_output=True, text=True, check=False
+    )
+    assert other.returncode == 2
+    assert "lr was 0.05, now 0.2" in other.stderr
+
+
+def test_a_failing_run_is_named_and_the_others_are_compared(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(tmp_path, "--seeds", "1", "--epochs", "1", "--grid", "{lr: [0.01, 1.0e+30]}"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "failed: none, lr=1e+30, seed 0: " in done.stderr
+    assert "none, lr=0.01" in done.stdout
