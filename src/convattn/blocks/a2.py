@@ -47,7 +47,8 @@ class A2(ContextBlock):
         deviations=(
             "No authors' code was found. The sum with x follows the paper as recalled, and m = n "
             "= C // 2 is inferred from the published size of their ResNet-50; neither is verified.",
-            "External-Attention-pytorch normalises over the batch and has no sum with x.",
+            "Wrong in External-Attention-pytorch: the softmax runs over the batch, so an image's "
+            "output depends on the other images; it also has no sum with x.",
         ),
         min_channels=2,
     )

@@ -55,8 +55,10 @@ class AA(ConvBlock):
         positions=("conv3x3",),
         aliases=("aaconv", "attention_augmented_conv"),
         deviations=(
-            "No authors' repository exists. The port leaderj1001/Attention-Augmented-Conv2d draws "
-            "new relative tables at every call; here they are parameters.",
+            "No authors' repository exists.",
+            "Wrong in leaderj1001/Attention-Augmented-Conv2d: one form draws new relative tables "
+            "at every call, and both scale a view in place, which autograd refuses. Here the "
+            "tables are parameters.",
             "The default widths and heads, and the stride of q, k, v, are recalled, not verified.",
             "The paper's tables fit one size of map; here any size, see `size`.",
         ),

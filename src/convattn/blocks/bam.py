@@ -55,9 +55,9 @@ class BAM(GateBlock):
         aliases=("bottleneck_attention",),
         deviations=(
             "The code multiplies the branches where the paper's equation adds them: variant.",
-            "As shipped the code does not construct (an undefined name) and pools square maps "
-            "only; here any map.",
-            "External-Attention-pytorch has other layers and runs on 7x7 maps only.",
+            "Wrong in the authors' code as shipped: it does not construct (an undefined name) and "
+            "pools square maps only; here any map.",
+            "Wrong in External-Attention-pytorch: it has other layers and runs on 7x7 maps only.",
         ),
         min_channels=16,
     )

@@ -67,9 +67,9 @@ class CA(GateBlock):
             "Trained copies with ReLU and without biases exist (FeatherFace): act, bias.",
             "timm has no biases and other widths from 384 channels on; its weights fit variant "
             "'timm' only.",
-            "The CA_Block of a widely copied blog post is reduction=16, min_hidden=1, bias=False, "
-            "act='relu', norm=False: it defines a batch norm that it never calls, and fixes H and "
-            "W, which this block does not.",
+            "Wrong in the CA_Block of a widely copied blog post: it defines a batch norm that it "
+            "never calls, and fixes H and W. What it computes is reduction=16, min_hidden=1, "
+            "bias=False, act='relu', norm=False here, at any size.",
             "The single-axis recipe is not in the authors' code; it is the block's own branch.",
         ),
     )

@@ -68,7 +68,8 @@ class CBAM(GateBlock):
             "variant='paper' follows the paper as recalled, not verified: no batch norm, the order "
             "mean, max, and no bias in the convolution.",
             "timm pools in the order mean, max and has no biases in the MLP.",
-            "External-Attention-pytorch uses kernel 49, no norm, and adds the input back.",
+            "Wrong in External-Attention-pytorch: kernel 49 by default, no norm, and the input is "
+            "added back.",
         ),
         min_channels=16,
     )

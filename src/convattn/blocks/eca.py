@@ -65,7 +65,8 @@ class ECA(GateBlock):
             "The authors' code ignores the rule for k: it takes kernel_size by hand, default 3; "
             "their released ResNet-50 has 3, 5, 5, 7 by stage.",
             "The listing in the paper (figure 3) omits the sigmoid; code and equation have it.",
-            "timm never goes below kernel 3; External-Attention-pytorch adds a bias.",
+            "timm never goes below kernel 3.",
+            "Wrong in External-Attention-pytorch: it has a bias.",
         ),
     )
 

@@ -75,7 +75,7 @@ class GE(GateBlock):
         deviations=(
             "Finite extents follow the paper as recalled, not verified.",
             "The port in the SRM repository has a bias in the depthwise convolution (bias=True).",
-            "timm 1.0.31's GatherExcite cannot be constructed.",
+            "Wrong in timm 1.0.31: its GatherExcite cannot be constructed.",
         ),
     )
     no_identity = "Mode 'theta_minus' has no parameter: its gate is the sigmoid of the map's means."

@@ -61,8 +61,8 @@ class PSA(ConvBlock):
             "The authors' loop concatenates in the order of kernels 9, 7, 5, 3; that the paper "
             "has 3, 5, 7, 9 (variant='paper') is recalled, not verified.",
             "The softmax is taken of values that went through a sigmoid already.",
-            "External-Attention-pytorch registers none of the convolutions and overwrites its "
-            "input.",
+            "Wrong in External-Attention-pytorch: its convolutions are not registered, so that "
+            "nothing of them is trained or saved, and it overwrites its input.",
         ),
         min_channels=64,
     )

@@ -53,8 +53,8 @@ class SGE(GateBlock):
         positions=("before_add",),
         aliases=("spatial_group_enhance", "spatial_groupwise_enhance"),
         deviations=(
-            "Starts with gamma 0 and beta 1, as the authors; External-Attention-pytorch with "
-            "beta 0.",
+            "Starts with gamma 0 and beta 1, as the authors.",
+            "Wrong in External-Attention-pytorch: beta starts at 0.",
             "One position gives NaN in the authors' code; sigmoid(beta) here.",
         ),
         min_channels=64,
