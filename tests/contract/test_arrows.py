@@ -24,7 +24,7 @@ DOWN = {
     "cost": {"core", "ops", "blocks", "insertion", "models"},
     "explain": {"core", "ops", "blocks", "insertion", "models"},
     "engine": {"core"},
-    "tasks": {"core", "data", "blocks", "insertion", "models", "authors", "engine"},
+    "tasks": {"core", "data", "blocks", "insertion", "models", "authors", "explain", "engine"},
     "compare": {"core", "data", "cost", "explain", "engine", "tasks", "models", "blocks"},
     "cli": {
         "core", "data", "blocks", "models", "authors", "cost", "explain", "engine", "tasks",

@@ -40,6 +40,11 @@ examples:
   convattn compare --grid '{lr: [0.05, 0.1]}'    vary another field as well
 The same command goes on where it was stopped, and repeats no finished run.
 """
+EXPLAIN = """\
+examples:
+  convattn explain runs/mobilenet_v2_ca
+  convattn explain runs/mobilenet_v2_ca --out gates.png --count 8 --data path/to/images
+"""
 COST = """\
 examples:
   convattn cost mobilenet_v2 --attention ca
@@ -69,6 +74,7 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
         ("demo", _compare("demo", "The main job in four minutes.", DEMO, recipe), "the main job"),
         ("train", _train(), "train a network"),
         ("eval", _eval(), "evaluate a trained network"),
+        ("explain", _explain(), "show what a trained network's attention lets through"),
         ("compare", _compare("compare", "Compare blocks fairly.", COMPARE), "compare blocks"),
         ("cost", _cost(), "count parameters and multiply-accumulates"),
         ("list", _list(), "list blocks, networks, authors' sources"),
@@ -144,6 +150,15 @@ def _compare(
     return parser
 
 
+def _explain() -> jsonargparse.ArgumentParser:
+    parser = _new("explain", "Draw the gates of a trained network on test images.", EXPLAIN)
+    parser.add_argument("checkpoint", type=str, help="weights file of a run, or the run's folder")
+    parser.add_argument("--out", type=str, default="gates.png", help="picture to write")
+    parser.add_argument("--count", type=int, default=5, help="images, each of another class")
+    parser.add_argument("--data", type=str | None, default=None, help="other data than its own")
+    return parser
+
+
 def _cost() -> jsonargparse.ArgumentParser:
     parser = _new("cost", "Count parameters and multiply-accumulates.", COST)
     parser.add_argument("model", type=str, help="network")
@@ -160,7 +175,7 @@ def _cost() -> jsonargparse.ArgumentParser:
         default="conv+linear",
         help="which operations count",
     )
-    parser.add_argument("--per_layer", type=bool, default=False, help="table of all layers")
+    parser.add_argument("--per_layer", action="store_true", help="table of all layers")
     return parser
 
 

@@ -153,6 +153,16 @@ def _cost(options: dict[str, Any]) -> int:
     return 0
 
 
+def _explain(options: dict[str, Any]) -> int:
+    from convattn.core.files import write_atomic
+    from convattn.tasks.gates import gate_picture
+
+    png = gate_picture(options["checkpoint"], data=options["data"], count=options["count"])
+    write_atomic(options["out"], png)
+    print(f"gates: {Path(options['out']).resolve()}")
+    return 0
+
+
 def _command(verb: str) -> str:
     """The line that repeats this, without the path of the program."""
     return shlex.join(["convattn", *sys.argv[1:]]) if len(sys.argv) > 1 else f"convattn {verb}"
@@ -164,5 +174,6 @@ _VERBS: dict[str, Callable[[dict[str, Any]], int]] = {
     "eval": _eval,
     "compare": _compare,
     "cost": _cost,
+    "explain": _explain,
     "demo": _demo,
 }

@@ -20,14 +20,11 @@ from convattn.core.errors import ArgumentError
 from convattn.core.files import write_json
 from convattn.cost import cost, measure
 from convattn.data.classification import chance_level, linear_baseline
-from convattn.explain import choose_columns, gate_maps, picture_grid
-from convattn.tasks.classification import Classification, restore
+from convattn.tasks.classification import restore
+from convattn.tasks.gates import gate_picture
 from convattn.tasks.train import open_data
-from convattn.tasks.transforms import normalise
 
 __all__ = ["compare"]
-
-PICTURES = 5  # test images whose gates the report shows
 
 
 def compare(
@@ -81,7 +78,7 @@ def compare(
         root / "report.html",
         found,
         runs,
-        pictures=_pictures(done, runs),
+        pictures=_pictures(done),
         title=f"Attention blocks compared on {runs[0].data['name']}",
         command=command or None,
     )
@@ -128,27 +125,14 @@ def _references(base: TrainConfig, path: Path) -> dict[str, float]:
     return references
 
 
-def _pictures(cells: Sequence[Cell], runs: Sequence[Run]) -> list[Picture]:
+def _pictures(cells: Sequence[Cell]) -> list[Picture]:
     """Gates of the first CA network on a few test images."""
     cell = next((c for c in cells if c.varied["attention"] == "ca"), None)
     if cell is None:
         return []
-    model, _ = restore(cell.folder.path)
-    task = Classification(cell.config, open_data(cell.config))
-    labels = task.data.test.labels.tolist()
-    chosen = [labels.index(c) for c in dict.fromkeys(labels)][:PICTURES]
-    batch = task.collate([task.test_set[i] for i in chosen])
-    images = normalise(batch.images)
-    with torch.inference_mode():
-        predicted = model(images).argmax(1).tolist()
-    names = task.data.classes
-    png = picture_grid(
-        batch.images,
-        choose_columns(gate_maps(model, images)),
-        labels=[(names[labels[i]], names[p]) for i, p in zip(chosen, predicted, strict=True)],
-    )
     caption = (
         f"Row gate times column gate, averaged over channels, in {cell.key}. Bright positions "
         "are passed on, dark ones damped; each column has a scale of its own."
     )
+    png = gate_picture(cell.folder.path)
     return [Picture("What Coordinate Attention lets through", caption, png, wide=True)]
