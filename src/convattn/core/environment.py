@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     }
 
 
+@cache
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -45,8 +47,11 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+@cache
 def _commit() -> str:
     """Of the checkout that this package runs from; "" for an installed one."""
+    if not (Path(__file__).resolve().parents[3] / ".git").exists():
+        return ""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -56,6 +61,6 @@ def _commit() -> str:
             timeout=10,
             check=False,
         )
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

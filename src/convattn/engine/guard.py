@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BufferSnapshot", "first_non_finite"]
+__all__ = ["BufferSnapshot", "first_non_finite", "non_finite_gradient"]
 
 
 class BufferSnapshot:
@@ -57,3 +57,13 @@ def first_non_finite(model: nn.Module, forward: Callable[[], object]) -> str:
         for handle in handles:
             handle.remove()
     return found[0] if found else ""
+
+
+def non_finite_gradient(model: nn.Module) -> str:
+    """Name the gradient where a NaN or infinity began: backward, so the last of the network."""
+    bad = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+    ]
+    return f"the gradient of {bad[-1]}" if bad else "the norm of the gradient"

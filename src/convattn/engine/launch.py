@@ -16,9 +16,26 @@ from convattn.core.names import require
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-__all__ = ["launch"]
+__all__ = ["check_device", "check_launch", "launch"]
 
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def check_launch(config: TrainConfig) -> None:
+    """What `launch` would refuse, to be asked before anything is written."""
+    require("lightning.fabric", "train")
+    if config.tensorboard:
+        require("tensorboard", "train")
+    check_device(config.device)
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if config.batch < world:
+        raise ArgumentError(f"batch ({config.batch}) is smaller than the {world} processes")
+
+
+def check_device(device: str) -> None:
+    """Raise `ArgumentError` for "cuda" where there is no GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError("device is 'cuda', but PyTorch finds no GPU here; use 'cpu' or 'auto'")
 
 
 def launch(config: TrainConfig) -> Fabric:
@@ -29,16 +46,13 @@ def launch(config: TrainConfig) -> Fabric:
             number of processes.
         MissingExtraError: Lightning is not installed.
     """
+    check_launch(config)
     fabric = require("lightning.fabric", "train")
     precision = require("lightning.fabric.plugins.precision", "train")
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError("device is 'cuda', but PyTorch finds no GPU here; use 'cpu' or 'auto'")
     kind = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     world = int(os.environ.get("WORLD_SIZE", 1))
-    if config.batch < world:
-        raise ArgumentError(f"batch {config.batch} is smaller than the {world} processes")
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import DataLoader
 
-from convattn.core.config import TrainConfig, differences
+from convattn.core.config import TrainConfig, config_from_dict, differences
 from convattn.core.environment import environment
-from convattn.core.errors import CheckpointError, NonFiniteError
+from convattn.core.errors import ArgumentError, CheckpointError, NonFiniteError
 from convattn.core.files import save_checkpoint
 from convattn.core.protocols import Reporter, Task
 from convattn.core.seeds import derive, draw_from
-from convattn.engine.guard import BufferSnapshot, first_non_finite
+from convattn.engine.guard import BufferSnapshot, first_non_finite, non_finite_gradient
 from convattn.engine.launch import launch
 from convattn.engine.optim import learning_rate, make_optimizer
 from convattn.engine.order import Order
@@ -74,7 +75,6 @@ class _Trainer:
             ema=averaged(model, config.ema) if config.ema else None,
         )
         self.buffers = BufferSnapshot(model)
-        self.skipped_in_row = 0
 
     def train(self) -> dict[str, float]:
         state, now = self.state, time.monotonic()
@@ -89,11 +89,13 @@ class _Trainer:
                 if ends_epoch:
                     self._end_epoch()
                     state.seconds, now = state.seconds + time.monotonic() - now, time.monotonic()
-                if ends_epoch or signal.number or now - saved > 60 * self.config.save_minutes:
+                late = now - saved > 60 * self.config.save_minutes
+                number, due = self._over_processes("max", signal.number, late)
+                if ends_epoch or number or due:
                     self._save()
                     saved = now
-                if signal.number:
-                    raise Interrupted(signal.number)
+                if number:
+                    raise Interrupted(int(number))
         return state.history[-1]
 
     def _pieces(self, first: int) -> Iterator[Any]:
@@ -114,33 +116,39 @@ class _Trainer:
         if not state.model.training:  # walking through all modules costs as much as a layer
             self.wrapped.train()
         self.buffers.take()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(state.step, self.config, self.per_epoch)
         self.optimizer.zero_grad()
-        total, seen, batches = 0.0, 0, []
+        total, seen, batches = 0.0, 0.0, []
         count = len(self.order.pieces(state.step))
         for i in range(count):
             batch = next(pieces)
             batches.append(batch)
-            share = self.task.batch_size(batch) / size
+            counted = 0 if self.order.idle(state.step) else self.task.batch_size(batch)
             draw_from(self._seed(i))
             with self.fabric.no_backward_sync(self.wrapped, enabled=i < count - 1):
                 loss = self.task.loss(self.wrapped, batch)
                 # processes average their gradients, so each counts for its share of the batch
-                self.fabric.backward(loss * (share * self.fabric.world_size))
-            total += loss.item() * self.task.batch_size(batch)
-            seen += self.task.batch_size(batch)
+                self.fabric.backward(loss * (counted / size * self.fabric.world_size))
+            total += loss.item() * counted
+            seen += counted
         norm = self._gradient_norm()
-        scaled = state.scaler is not None  # an overflowing fp16 gradient is the scaler's business
-        if not self._all_finite(total, 0.0 if scaled else float(norm)):
-            self._refuse(total / max(1, seen), float(norm), batches)
+        # an overflowing fp16 gradient is the scaler's business, as long as a smaller scale helps
+        scaled = state.scaler is not None and state.scaler.get_scale() >= 1
+        fine = math.isfinite(total) and (scaled or bool(torch.isfinite(norm)))
+        own = total / max(1, seen)
+        total, seen, refusals = self._over_processes("sum", total, seen, not fine)
+        if refusals:
+            self._refuse(own, float(norm), batches)
         else:
+            if self.config.clip_grad:
+                clip_grads_with_norm_(state.model.parameters(), self.config.clip_grad, norm)
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(state.step, self.config, self.per_epoch)
             self.optimizer.step()
-            self.skipped_in_row = 0
+            state.skipped_in_row = 0
             if state.ema is not None:
                 state.ema.update_parameters(state.model)
             state.loss_sum += total
-            state.loss_count += seen
+            state.loss_count += int(seen)
         self.optimizer.zero_grad()
         state.step += 1
         self.reporter.step(state.step, total / max(1, seen))
@@ -149,46 +157,39 @@ class _Trainer:
         return derive(self.config.seed, "step", self.state.step, piece, self.fabric.global_rank)
 
     def _gradient_norm(self) -> Tensor:
-        """The norm before clipping to `clip_grad`, if that is set."""
-        limit = self.config.clip_grad or math.inf
-        norm = self.fabric.clip_gradients(
-            self.wrapped, self.optimizer, max_norm=limit, error_if_nonfinite=False
-        )
-        assert isinstance(norm, Tensor)
-        return norm
+        """The norm of the step's gradient, without the scale of fp16."""
+        self.fabric._precision.unscale_gradients(self.state.optimizer)
+        return get_total_norm([p.grad for p in self.state.model.parameters() if p.grad is not None])
 
-    def _all_finite(self, loss: float, norm: float) -> bool:
-        bad = torch.tensor(float(not (math.isfinite(loss) and math.isfinite(norm))))
-        if self.fabric.world_size > 1:
-            bad = self.fabric.all_reduce(bad, reduce_op="sum")
-        return float(bad) == 0
+    def _over_processes(self, how: str, *values: float) -> list[float]:
+        """Sum or maximum of each value over all processes, so that all decide alike."""
+        if self.fabric.world_size == 1:
+            return list(values)
+        reduced = self.fabric.all_reduce(torch.tensor(values, dtype=torch.float64), reduce_op=how)
+        assert isinstance(reduced, Tensor)
+        return reduced.tolist()
 
     def _refuse(self, loss: float, norm: float, batches: list[Any]) -> None:
-        """Undo the step's one trace, the buffers; then stop with a report, or count it."""
+        """Undo the step's traces; then stop with a report, or count it and go on."""
         state, config = self.state, self.config
         ids = [name for batch in batches for name in self.task.sample_ids(batch)]
-        where = ""
-        for i, batch in enumerate(batches):
-            self.buffers.restore()
-            draw_from(self._seed(i))
-            where = where or first_non_finite(
-                self.wrapped, partial(self.task.loss, self.wrapped, batch)
-            )
-        self.buffers.restore()
-        state.skipped += 1
-        self.skipped_in_row += 1
         epoch, index = divmod(state.step, self.per_epoch)
         what = f"loss is {loss:g}" if not math.isfinite(loss) else f"gradient norm is {norm:g}"
         shown = ", ".join(ids[:8]) + (", ..." if len(ids) > 8 else "")
         text = (
             f"{what} at epoch {epoch + 1}, step {index + 1} of {self.per_epoch} (samples {shown}). "
-            f"First non-finite: {where or 'the gradient'}."
+            f"First non-finite: {self._culprit(loss, batches)}."
         )
-        if config.on_nonfinite == "skip" and self.skipped_in_row <= SKIP_LIMIT:
+        if state.scaler is not None:  # forget that this gradient was unscaled
+            state.scaler.update(state.scaler.get_scale())
+        if config.on_nonfinite == "skip" and state.skipped_in_row < SKIP_LIMIT:
+            state.skipped += 1
+            state.skipped_in_row += 1
             self.reporter.note(f"{text} Step left out ({state.skipped} so far).")
             return
+        self.optimizer.zero_grad()
+        self._save()
         if self.fabric.is_global_zero:
-            self._save()
             save_checkpoint(
                 self.run.path / f"nonfinite_step_{state.step}.pt",
                 {"step": state.step, "loss": loss, "gradient_norm": norm, "samples": ids},
@@ -197,6 +198,17 @@ class _Trainer:
             f"{text} Weights and statistics are those before this step, saved in {self.run.path}. "
             "A lower --lr, a --clip_grad or --on_nonfinite skip may get past it."
         )
+
+    def _culprit(self, loss: float, batches: list[Any]) -> str:
+        """What was non-finite first; computes the step again, without the other processes."""
+        model, where = self.state.model, ""
+        for i, batch in enumerate(batches):
+            self.buffers.restore()
+            draw_from(self._seed(i))
+            with self.fabric.autocast():
+                where = where or first_non_finite(model, partial(self.task.loss, model, batch))
+        self.buffers.restore()
+        return where or ("the loss" if not math.isfinite(loss) else non_finite_gradient(model))
 
     def _end_epoch(self) -> None:
         """Evaluate, write results and weights; the row is final before the checkpoint is."""
@@ -268,7 +280,13 @@ class _Trainer:
             self.reporter.note(problem)
         if saved is None:
             return
-        changed = differences(TrainConfig(**saved["config"]), self.config)
+        try:
+            made_with = config_from_dict(saved["config"], "its configuration")
+            changed = differences(made_with, self.config)
+        except (ArgumentError, KeyError) as error:
+            raise CheckpointError(
+                f"cannot resume {self.run.path}: made by another version of convattn ({error})"
+            ) from error
         if saved["fingerprint"] != self.task.fingerprint:
             changed.append("the data are not those of the checkpoint")
         if changed:
@@ -282,4 +300,10 @@ class _Trainer:
                     f"the checkpoint was made with {fact} {saved['bits'][fact]}, this is {value}; "
                     "results will not be bit-identical"
                 )
-        self.state.load(saved)
+        try:
+            self.state.load(saved)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"cannot resume {self.run.path}: its state does not fit this network or optimiser "
+                f"({str(error).strip()})"
+            ) from error

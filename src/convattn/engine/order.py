@@ -46,10 +46,19 @@ class Order:
         return [(epoch, i) for i in order[index * self.batch : (index + 1) * self.batch]]
 
     def pieces(self, step: int) -> list[list[Key]]:
-        """This process's share of a step, cut into at most `accumulate` pieces; none is empty."""
-        share = self.step(step)[self.rank :: self.world]
-        length = ceil(len(share) / self.accumulate) or 1
+        """This process's share of a step, cut into at most `accumulate` pieces; none is empty.
+
+        A process that is idle in a step gets another's sample, to be there when all exchange
+        gradients.
+        """
+        keys = self.step(step)
+        share = keys[:1] if self.idle(step) else keys[self.rank :: self.world]
+        length = ceil(len(share) / self.accumulate)
         return [share[i : i + length] for i in range(0, len(share), length)]
+
+    def idle(self, step: int) -> bool:
+        """Whether a short last batch has no sample for this process."""
+        return self.rank >= len(self.step(step))
 
     def from_step(self, first: int, last: int) -> Iterator[list[Key]]:
         """All pieces of steps first..last-1, in order: a batch sampler for the rest of a run."""

@@ -93,6 +93,7 @@ class TensorBoardReporter(SilentReporter):
     """
 
     def __init__(self, folder: Path, done: int) -> None:
+        require("tensorboard", "train")
         tensorboard = require("torch.utils.tensorboard", "train")
         self.writer = tensorboard.SummaryWriter(str(folder), purge_step=done + 1)
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -37,6 +37,17 @@ from convattn.core.files import (
 )
 
 __all__ = ["RunFolder"]
+
+_held: set[IO[str]] = set()
+
+
+def _let_go() -> None:
+    """In a forked child, such as a data worker: it may outlive the run, its lock may not."""
+    for file in _held:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class RunFolder:
@@ -59,7 +70,7 @@ class RunFolder:
         project = Path(config.project)
         if config.name is not None:
             folder = cls(project / config.name)
-            if folder.exists():
+            if folder.exists() and os.environ.get("RANK", "0") == "0":  # which may have made it
                 raise ArgumentError(
                     f"{folder.path} holds a run already. Go on with --resume {folder.path}, "
                     "or choose another --name."
@@ -96,7 +107,11 @@ class RunFolder:
             )
             file.flush()
             remove_stale(self.path)
-            yield
+            _held.add(file)
+            try:
+                yield
+            finally:
+                _held.discard(file)
 
     def write_config(self, config: TrainConfig) -> None:
         """Write args.yaml."""
@@ -107,17 +122,28 @@ class RunFolder:
         """Read args.yaml.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is none, or it is no YAML.
+            ArgumentError: it has an unknown key or a wrong value.
         """
         path = self.path / "args.yaml"
         if not path.is_file():
             raise CheckpointError(f"{self.path} is not a run's folder: it has no args.yaml")
-        return config_from_dict(yaml.safe_load(path.read_text()), str(path))
+        try:
+            values = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+        return config_from_dict(values, str(path))
 
     def save(self, step: int, state: dict[str, Any], keep: int) -> None:
-        """Write the state to resume from, then drop all but the newest `keep`."""
-        save_checkpoint(self._checkpoints() / f"step_{step:09d}.ckpt", state)
-        for old in self._newest_first()[keep:]:
+        """Write the state to resume from, then drop all but the newest `keep`.
+
+        Later steps than this one can only be checkpoints that could not be read; they go first.
+        """
+        path = self._checkpoints() / f"step_{step:09d}.ckpt"
+        save_checkpoint(path, state)
+        found = self._newest_first()
+        later = found.index(path)
+        for old in found[:later] + found[later + keep :]:
             old.unlink()
 
     def latest(self) -> tuple[dict[str, Any] | None, list[str]]:

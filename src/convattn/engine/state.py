@@ -29,6 +29,7 @@ class TrainState:
         loss_sum: of the losses of this epoch, each times its samples.
         loss_count: samples in it.
         skipped: steps left out because of a NaN or infinity.
+        skipped_in_row: of them, those directly before this step.
         seconds: of training and evaluation so far.
         history: one row per finished epoch.
     """
@@ -41,6 +42,7 @@ class TrainState:
     loss_sum: float = 0.0
     loss_count: int = 0
     skipped: int = 0
+    skipped_in_row: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -73,7 +75,7 @@ class TrainState:
         return {name: part for name, part in parts.items() if part is not None}
 
 
-_VALUES = ("step", "loss_sum", "loss_count", "skipped", "seconds", "history")
+_VALUES = ("step", "loss_sum", "loss_count", "skipped", "skipped_in_row", "seconds", "history")
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:

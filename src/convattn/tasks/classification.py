@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from convattn.core.config import TrainConfig
-from convattn.core.errors import CheckpointError
+from convattn.core.errors import ArgumentError, CheckpointError
 from convattn.core.files import load_checkpoint
 from convattn.core.names import require
 from convattn.core.seeds import derive, seeded
@@ -167,8 +167,13 @@ def restore(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         raise CheckpointError(
             f"{path} is a checkpoint to resume from, not a network; use the run's weights/best.pt"
         )
-    model = _build(saved["facts"], 0)
-    model.load_state_dict(saved.pop("model"))
+    try:
+        model = _build(saved["facts"], 0)
+        model.load_state_dict(saved.pop("model"))
+    except (ArgumentError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} does not fit this version of convattn: {str(error).strip()}"
+        ) from error
     return model.eval(), saved
 
 

@@ -65,10 +65,9 @@ def write_confusion(path: Path, confusion: Tensor, classes: Sequence[str]) -> No
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(classes) <= MANY:
-        axes.set_xticks(
-            range(len(classes)), classes, rotation=90 if len(max(classes, key=len)) > 2 else 0
-        )
-        axes.set_yticks(range(len(classes)), classes)
+        rotation = 90 if len(max(classes, key=len)) > 2 else 0
+        axes.set_xticks(range(len(classes)), classes, rotation=rotation, parse_math=False)
+        axes.set_yticks(range(len(classes)), classes, parse_math=False)  # a name may hold a $
         for row, values in enumerate(shares.tolist()):
             for column, share in enumerate(values):
                 if share >= 0.005:

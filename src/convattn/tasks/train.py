@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.data import DataLoader
 
-from convattn.core.config import TrainConfig
+from convattn.core.checks import check_positive
+from convattn.core.config import TrainConfig, config_from_dict
 from convattn.core.environment import environment
 from convattn.core.errors import DataError
 from convattn.core.files import write_json
 from convattn.core.protocols import Reporter
 from convattn.data.classification import ClassificationData, open_classification
+from convattn.engine.launch import check_device, check_launch
 from convattn.engine.loop import fit
 from convattn.engine.reporters import Reporters, SilentReporter, TensorBoardReporter
 from convattn.engine.run import RunFolder
@@ -58,6 +62,7 @@ def train(
     for path, cause in data.skipped:
         reporter.note(f"left out {path}: {cause}")
     task = Classification(config, data)
+    check_launch(config)  # all that can be refused is refused before anything is written
     if not first:
         fit(task, config, run, reporter)
         return {}
@@ -69,6 +74,8 @@ def train(
             reporter = Reporters(reporter, TensorBoardReporter(run.path / "tensorboard", done))
         last = fit(task, config, run, reporter)
         summary = _summary(config, data, run, last)
+        if not task.confusion.any():  # a run that was stopped behind its last evaluation
+            _evaluated(task, *restore(run.path / "weights" / "last.pt"), config.batch, "cpu")
         write_curves(run.path / "results.png", summary["history"])
         write_confusion(run.path / "confusion_matrix.png", task.confusion, data.classes)
         run.finish(summary)
@@ -93,23 +100,34 @@ def evaluate(
         CheckpointError: not a weights file.
         DataError: the classes are not those of the network.
     """
+    check_positive("eval", "batch", batch)
+    check_device(device)
     model, saved = restore(path)
-    config = TrainConfig(**saved["config"])
+    # whatever the size of the other data's images, the network sees them in its own
+    values = {**saved["config"], "imgsz": saved["facts"]["size"]}
     if data is not None:
-        config = TrainConfig(**{**saved["config"], "data": data, "data_args": {}})
+        values |= {"data": data, "data_args": {}}
+    config = config_from_dict(values, f"the configuration in {path}")
     opened = open_data(config)
     if list(opened.classes) != saved["facts"]["classes"]:
         raise DataError(
             f"{opened.name} has the classes {', '.join(opened.classes[:5])}, ...; {path} was "
             f"trained on {', '.join(saved['facts']['classes'][:5])}, ..."
         )
-    task = Classification(config, opened)
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    loader = torch.utils.data.DataLoader(task.test_set, batch, collate_fn=task.collate)
-    with torch.inference_mode():
-        batches = (task.moved(each, kind) for each in loader)
-        metrics = task.evaluate(model.to(kind), batches)
+    metrics = _evaluated(Classification(config, opened), model, saved, batch, kind)
     return {"metrics": metrics, "data": opened.name, "images": len(opened.test)}
+
+
+def _evaluated(
+    task: Classification, model: nn.Module, saved: dict[str, Any], batch: int, kind: str
+) -> dict[str, float]:
+    """Metrics of a restored network, in the precision that it was trained in."""
+    loader = DataLoader(task.test_set, batch, collate_fn=task.collate)
+    precision = saved["config"]["precision"]
+    low = torch.bfloat16 if precision == "bf16" else torch.float16
+    with torch.inference_mode(), torch.autocast(kind, low, enabled=precision != "fp32"):
+        return task.evaluate(model.to(kind), (task.moved(each, kind) for each in loader))
 
 
 def _summary(

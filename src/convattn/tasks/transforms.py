@@ -32,7 +32,8 @@ def train_transform(augment: str, size: int, native: bool) -> Transform:
         return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
     steps = [] if native else [test_transform(size, native)]
     if augment in ("light", "flip"):
-        steps.append(v2.RandomCrop(size, padding=max(1, size // 8), padding_mode="reflect"))
+        shift = min(max(1, size // 8), size - 1)  # a reflection has no more pixels than that
+        steps.append(v2.RandomCrop(size, padding=shift, padding_mode="reflect"))
     if augment == "flip":
         steps.append(v2.RandomHorizontalFlip())
     return v2.Compose(steps) if steps else _unchanged
