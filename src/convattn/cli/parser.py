@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import re
 from argparse import RawDescriptionHelpFormatter
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import jsonargparse
 
@@ -64,6 +66,19 @@ class _Help(jsonargparse.DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Defaults of options, and examples as they are written."""
 
 
+class _Parser(jsonargparse.ArgumentParser):
+    """Names the nearest option where one is misspelt."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
+        known = [o for action in parser._actions for o in action.option_strings]
+        for word in re.findall(r"--?\w[\w.-]*", message):
+            near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+            if near and word not in known and "unrecognized" in message:
+                message += f"\n  {word}: did you mean {near[0]}?"
+        super().error(message, ex)
+
+
 def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     """The verb and its options as plain values; exits with 2 on a wrong line, 0 after help."""
     parser = _new("", "Attention blocks for convolutional networks.", "")
@@ -103,9 +118,9 @@ def _fields(config: type, options: dict[str, Any]) -> dict[str, Any]:
 def _new(
     verb: str, description: str, epilog: str, defaults: str | None = None
 ) -> jsonargparse.ArgumentParser:
-    return jsonargparse.ArgumentParser(
+    return _Parser(
         prog=f"convattn {verb}".strip(),
-        usage=f"convattn {verb or 'VERB'} [options]",  # not a page of options before each error
+        usage=f"convattn {verb} [options]" if verb else None,  # not a page before each error
         description=description,
         epilog=epilog,
         formatter_class=_Help,

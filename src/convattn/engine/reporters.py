@@ -77,7 +77,7 @@ class ConsoleReporter:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Print the epoch's values."""
-        self.console.print(row_text(row), highlight=False)
+        self.console.print(row_text(row), highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Print a note."""
