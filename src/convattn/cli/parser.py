@@ -77,6 +77,7 @@ class _Parser(jsonargparse.ArgumentParser):
             if near and word not in known and "unrecognized" in message:
                 message += f"\n  {word}: did you mean {near[0]}?"
         super().error(message, ex)
+        raise SystemExit(2)  # error() has left already; this tells the type checker so
 
 
 def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
