@@ -46,6 +46,7 @@ def write_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
                 label = {"loss": "test loss", "train_loss": "training loss"}.get(name, name)
                 axes.plot(epochs, [scale * row[name] for row in rows], "o-", ms=3, label=label)
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     left.set_ylabel("loss")
@@ -62,6 +63,7 @@ def write_confusion(path: Path, confusion: Tensor, classes: Sequence[str]) -> No
     axes = figure.subplots()
     shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
     axes.imshow(shares.tolist(), cmap="Blues", vmin=0, vmax=1)
+    axes.set_title("share of each class's test images, %", fontsize=10)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(classes) <= MANY:
