@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from math import cos, pi, sqrt
 
 import pytest
@@ -28,7 +29,7 @@ def test_cosine_at_known_angles() -> None:
     assert found[6] == pytest.approx(0.2, abs=1e-15)
     assert found[8] == pytest.approx(0.1, abs=1e-15)
     assert learning_rate(12, config, 3) == pytest.approx(0, abs=1e-15)
-    assert all(a > b > 0 for a, b in zip(found, found[1:], strict=False))
+    assert all(a > b > 0 for a, b in pairwise(found))
 
 
 def test_cosine_sum_is_that_of_its_integral() -> None:

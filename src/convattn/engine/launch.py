@@ -49,7 +49,8 @@ def launch(config: TrainConfig) -> Fabric:
     check_launch(config)
     fabric = require("lightning.fabric", "train")
     precision = require("lightning.fabric.plugins.precision", "train")
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    for part in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(part).setLevel(logging.ERROR)
     kind = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     world = int(os.environ.get("WORLD_SIZE", 1))

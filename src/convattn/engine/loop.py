@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -305,5 +306,5 @@ class _Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"cannot resume {self.run.path}: its state does not fit this network or optimiser "
-                f"({str(error).strip()})"
+                f"({shorten(str(error), 300)})"
             ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
@@ -172,7 +173,7 @@ def restore(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         model.load_state_dict(saved.pop("model"))
     except (ArgumentError, KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} does not fit this version of convattn: {str(error).strip()}"
+            f"{path} does not fit this version of convattn: {shorten(str(error), 300)}"
         ) from error
     return model.eval(), saved
 
