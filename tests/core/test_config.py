@@ -21,7 +21,7 @@ WRONG: list[tuple[str, Any, str]] = [
     *((name, value, r"0\.\.1") for name in ("label_smoothing", "ema", "step_factor")
       for value in (-0.1, 1.5)),
     ("keep", 0, "1 or more"),
-    ("imgsz", 0, "1 or more"),
+    ("imgsz", 7, "8 or more"),
     ("threads", -2, "1 or more"),
     ("seed", -1, r"0\.\.2\*\*63-1"),
     ("seed", 2**63, r"0\.\.2\*\*63-1"),
@@ -64,7 +64,7 @@ def test_a_wrong_value_is_named(name: str, value: Any, accepted: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lr", 1), ("imgsz", None), ("imgsz", 1), ("ema", 0), ("ema", 1), ("label_smoothing", 1.0),
+    [("lr", 1), ("imgsz", None), ("imgsz", 8), ("ema", 0), ("ema", 1), ("label_smoothing", 1.0),
      ("seed", 2**63 - 1), ("accumulate", 64), ("warmup_epochs", 20), ("momentum", 0.0),
      ("keep", 1), ("workers", 0), ("at", "depthwise")],
 )  # fmt: skip

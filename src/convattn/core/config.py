@@ -134,10 +134,10 @@ class TrainConfig:
         for name in FRACTIONS:
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} must lie in 0..1, got {getattr(self, name)!r}")
-        for name in ("imgsz", "threads"):
+        for name, least in (("imgsz", 8), ("threads", 1)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ArgumentError(f"{name} must be 1 or more, got {value!r}")
+            if value is not None and value < least:
+                raise ArgumentError(f"{name} must be {least} or more, got {value!r}")
         if self.keep < 1:
             raise ArgumentError(f"keep must be 1 or more, got {self.keep!r}")
         if self.accumulate > self.batch:
