@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from convattn.blocks import list_blocks as list_blocks
     from convattn.cost import cost as cost
     from convattn.explain import gate_maps as gate_maps
+    from convattn.insertion import find as find
+    from convattn.insertion import freeze_host as freeze_host
+    from convattn.insertion import insert as insert
+    from convattn.insertion import param_groups as param_groups
+    from convattn.insertion import plan as plan
+    from convattn.insertion import rebuild as rebuild
+    from convattn.insertion import remove as remove
+    from convattn.insertion import replace as replace
     from convattn.models import create_model as create_model
     from convattn.models import list_models as list_models
 
@@ -27,10 +35,18 @@ _HOME = {
     "cost": "cost",
     "create_block": "blocks",
     "create_model": "models",
+    "find": "insertion",
+    "freeze_host": "insertion",
     "gate_maps": "explain",
+    "insert": "insertion",
     "list_blocks": "blocks",
     "list_models": "models",
     "load_authors": "authors",
+    "param_groups": "insertion",
+    "plan": "insertion",
+    "rebuild": "insertion",
+    "remove": "insertion",
+    "replace": "insertion",
 }
 
 __all__ = [*_HOME]

@@ -1,0 +1,228 @@
+"""One run of a host on tensors without storage: which module made which map, from what.
+
+The host itself never runs. Its structure is copied with stand-ins for all tensors, so buffers,
+modes and random state stay as they are and nothing is computed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from convattn.core.errors import ArgumentError, InputError
+from convattn.insertion.surgery import is_ours, mark_of
+from convattn.insertion.trace import Call, Op, Trace
+
+__all__ = ["Probe", "probe"]
+
+_IGNORED = ("prim", "profiler")
+# tried in turn where nobody says the size: classifiers that flatten accept one size only
+_SIZES = (224, 32, 64, 128, 256, 299, 28, 96, 160, 192, 320, 384, 512)
+
+
+class _Recording(TorchDispatchMode):
+    """Numbers every tensor that an operator returns; an in-place one gives a new number."""
+
+    def __init__(self, trace: Trace, running: list[int]) -> None:
+        super().__init__()
+        self.trace, self.running = trace, running
+        self.numbers: dict[int, int] = {}
+        self.alive: list[Tensor] = []  # so that no id is used twice
+
+    def number(self, x: Tensor) -> int:
+        """A new number for the present value of `x`."""
+        self.numbers[id(x)] = len(self.trace.shapes)
+        self.alive.append(x)
+        self.trace.shapes.append(tuple(x.shape))
+        self.trace.options.append((x.dtype, x.device))
+        return self.numbers[id(x)]
+
+    def known(self, values: Any) -> tuple[int, ...]:
+        """Numbers of those tensors among `values`, lists included, that have one."""
+        found: list[int] = []
+        for value in values:
+            if isinstance(value, Tensor):
+                found += [self.numbers[id(value)]] if id(value) in self.numbers else []
+            elif isinstance(value, (list, tuple)):
+                found += self.known(value)
+        return tuple(found)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        inputs = self.known((*args, *kwargs.values()))
+        out = func(*args, **kwargs)
+        namespace, _, name = func.name().partition("::")
+        if inputs and namespace not in _IGNORED:
+            results = out if isinstance(out, (tuple, list)) else (out,)
+            made = [self.number(x) for x in results if isinstance(x, Tensor)]
+            plain = str(name.partition(".")[0]).strip("_")
+            weight, groups = (tuple(args[1].shape), args[8]) if plain == "convolution" else ((), 1)
+            self.trace.maker.update(dict.fromkeys(made, len(self.trace.ops)))
+            op = Op(plain, inputs, tuple(made), self.running[-1], weight, groups)
+            self.trace.ops.append(op)
+        return out
+
+
+@contextmanager
+def _calls(host: nn.Module, recording: _Recording) -> Iterator[None]:
+    trace, running = recording.trace, recording.running
+    paths = {id(module): path for path, module in host.named_modules()}
+
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        call = Call(
+            len(trace.calls), paths.get(id(module)), module,
+            running[-1], len(trace.ops), recording.known(args),
+        )  # fmt: skip
+        running.append(call.index)
+        trace.calls.append(call)
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        call = trace.calls[running.pop()]
+        call.end = len(trace.ops)
+        if isinstance(output, Tensor):
+            call.output = recording.numbers.get(id(output))
+            call.returned = f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
+        else:
+            call.returned = type(output).__name__
+
+    handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def stand_in(host: nn.Module, fake: Any) -> nn.Module:
+    """A copy of the host whose tensors have no storage, in eval mode.
+
+    Forward hooks that are not ours stay behind: they watch real runs, not this one.
+    """
+    memo: dict[int, Any] = {}
+    for module in host.modules():
+        memo[id(module._forward_hooks)] = type(module._forward_hooks)(
+            (key, hook) for key, hook in module._forward_hooks.items() if is_ours(hook)
+        )
+        mark = mark_of(module)
+        if mark is not None:  # it may hold a removed module, with tensors that have no stand-in
+            memo[id(mark)] = mark
+        for x in (*module._parameters.values(), *module._buffers.values(), *vars(module).values()):
+            if isinstance(x, Tensor):
+                memo[id(x)] = fake.from_tensor(x)
+    return copy.deepcopy(host, memo).eval()
+
+
+def _sizes(host: nn.Module, input_size: Any) -> list[tuple[int, ...]]:
+    if input_size is not None:
+        size = tuple(input_size)
+        if len(size) != 4 or any(isinstance(n, bool) or not isinstance(n, int) for n in size):
+            raise ArgumentError(
+                f"input_size must be (N, C, H, W), such as (1, 3, 224, 224); got {input_size!r}"
+            )
+        return [size]
+    convolutions = (m for m in host.modules() if isinstance(m, nn.Conv2d))
+    channels = next((c.in_channels for c in convolutions), 3)
+    return [(1, channels, n, n) for n in _SIZES]
+
+
+@dataclass
+class Probe:
+    """A stand-in of a host that can run, and what it did at first.
+
+    Attributes:
+        twin: the stand-in; its modules have the host's paths.
+        trace: of its run.
+    """
+
+    twin: nn.Module
+    trace: Trace
+    fake: Any
+    arguments: tuple[Any, ...]
+
+    def copy(self, block: nn.Module) -> nn.Module:
+        """A stand-in of a block, to be attached to the twin."""
+        return stand_in(block, self.fake)
+
+    def run_again(self) -> Trace:
+        """What the twin does now."""
+        return _run(self.twin, self.arguments, self.fake, self.trace.size)
+
+
+def probe(host: nn.Module, input_size: Any = None, inputs: Any = None) -> Probe:
+    """Run a stand-in of the host once.
+
+    Where the run depends on values (a detector's boxes), the trace ends there and says so.
+
+    Args:
+        host: not changed.
+        input_size: (N, C, H, W) of its image; None tries 224 and other usual sizes.
+        inputs: instead, the tuple of arguments that it takes.
+
+    Raises:
+        InputError: the host fails on this input; the cause is chained.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    first = next((p for p in host.parameters() if p.is_floating_point()), None)
+    options: dict[str, Any] = {}
+    if first is not None:
+        options = {"dtype": first.dtype, "device": first.device}
+    sizes: list[tuple[int, ...]] = [()] if inputs is not None else _sizes(host, input_size)
+    errors: list[Exception] = []
+    for size in sizes:
+        fake = FakeTensorMode(allow_non_fake_inputs=True)  # tensors in lists have no stand-in
+        twin = stand_in(host, fake)
+        with fake:
+            image = torch.empty(size, **options)
+        arguments = (image,) if inputs is None else _fake_arguments(inputs, fake)
+        try:
+            return Probe(twin, _run(twin, arguments, fake, size), fake, arguments)
+        except Exception as error:
+            errors.append(error)
+    tried = "these inputs" if inputs is not None else f"input size {sizes[0]}"
+    hint = "" if input_size or inputs else "; tell its size with input_size=(1, 3, H, W)"
+    raise InputError(f"{type(host).__name__} fails on {tried}: {errors[0]}{hint}") from errors[0]
+
+
+def _fake_arguments(inputs: Any, fake: Any) -> tuple[Any, ...]:
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    as_fake = lambda x: fake.from_tensor(x) if isinstance(x, Tensor) else x  # noqa: E731
+    return tuple(torch.utils._pytree.tree_map(as_fake, inputs))
+
+
+def _run(twin: nn.Module, arguments: tuple[Any, ...], fake: Any, size: tuple[int, ...]) -> Trace:
+    from torch._subclasses.fake_tensor import (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+        UnsupportedFakeTensorException,
+    )
+
+    trace = Trace(size)
+    recording = _Recording(trace, [-1])
+    for x in torch.utils._pytree.tree_leaves(arguments):
+        if isinstance(x, Tensor):
+            recording.number(x)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with fake, torch.no_grad(), _calls(twin, recording), recording:
+            twin(*arguments)
+    except (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+        UnsupportedFakeTensorException,
+    ) as error:
+        trace.stopped = f"{type(error).__name__}: {error}"
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    return trace

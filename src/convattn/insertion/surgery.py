@@ -1,0 +1,222 @@
+"""Putting one block at one module and taking it out again; the module keeps its keys.
+
+There are four ways, and a mark on the block says which was taken:
+
+    append  a plain nn.Sequential runs its children in turn, so the block becomes its last child
+    follow  a container inside one, which runs its children in code of its own, is followed by it
+    hook    any other module gets the block as a child, and a forward hook that applies it
+    swap    the block takes the module's place (slots, and `replace`); the module waits in the mark
+
+None of them renames or wraps a module, so keys, attributes and references of the host stay. A
+layer of torch.nn with a hook becomes a subclass of itself under the same name: rewriters that
+match exact types, as torch.fx's fusion of convolution and batch norm, would drop its hook with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from convattn.blocks._base import Block
+from convattn.core.errors import ArgumentError
+
+__all__ = ["Mark", "attach", "detach", "is_live", "is_ours", "mark_of", "way_of"]
+
+_NAME = "attention"
+_MARK = "_convattn_mark"
+
+
+@dataclass
+class Mark:
+    """How a block came to where it is; lives on the block as a plain attribute.
+
+    Attributes:
+        way: "append", "follow", "hook" or "swap".
+        block: its name in `list_blocks`.
+        arguments: it was built with.
+        init: "authors" or "identity".
+        position: what `at` was, in words.
+        behind: name of the module that a block in the way "follow" follows.
+        removed: the module that it replaced, in a tuple so that it is no child.
+    """
+
+    way: str
+    block: str
+    arguments: dict[str, Any]
+    init: str
+    position: str
+    behind: str = ""
+    removed: tuple[nn.Module, ...] = ()
+
+
+class _Attend:
+    """Forward hook: the module's output goes through its child called `name`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        return getattr(module, self.name)(output)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        _watch_conversions()
+
+
+def is_ours(hook: object) -> bool:
+    """Whether a forward hook applies one of our blocks."""
+    return isinstance(hook, _Attend)
+
+
+def mark_of(module: nn.Module) -> Mark | None:
+    """The mark of a block that was inserted, else None."""
+    return vars(module).get(_MARK)
+
+
+def way_of(root: nn.Module, path: str) -> str | None:
+    """ "append", "follow" or "hook"; None where none is safe."""
+    module = root.get_submodule(path)
+    if _is_plain_sequential(module):
+        return "append"
+    # other containers run their children in code of their own, which would meet the block there
+    if not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+        return "hook"
+    parent = root.get_submodule(path.rpartition(".")[0]) if path else module
+    return "follow" if _is_plain_sequential(parent) else None
+
+
+def _is_plain_sequential(module: nn.Module) -> bool:
+    return type(module).forward is nn.Sequential.forward
+
+
+def attach(root: nn.Module, path: str, block: Block, mark: Mark) -> str:
+    """Put `block` at the module `root.path` in the way that `mark` says.
+
+    Returns:
+        The block's path.
+    """
+    vars(block)[_MARK] = mark
+    # torch.fx takes modules of torch.nn as one node each, and a block must stay one: its checks
+    # read shapes, which symbolic tracing does not have
+    vars(block)["__module__"] = f"torch.nn: {type(block).__module__}"
+    module = root.get_submodule(path)
+    if mark.way == "swap":
+        if not path:
+            raise ArgumentError(f"{type(root).__name__} itself cannot be replaced in place")
+        mark.removed = (module,)
+        for other in _aliases(root, module):
+            _set(root, other, block)
+        return path
+    if mark.way == "follow":
+        path, _, before = path.rpartition(".")
+        mark.behind = before
+        module = root.get_submodule(path)
+        later = list(module._modules)[list(module._modules).index(before) + 1 :]
+        name = _free_name(module, f"{before}_{_NAME}")
+        module.add_module(name, block)
+        for other in later:
+            module._modules[other] = module._modules.pop(other)
+        return f"{path}.{name}" if path else name
+    name = _free_name(module, _NAME)
+    module.add_module(name, block)
+    if mark.way == "hook":
+        _watch_conversions()
+        kind: Any = type(module)
+        if kind.__module__.startswith("torch.nn"):
+            module.__class__ = _kin(kind)
+        # a word as key: numbers given out by torch start anew in a process that unpickles the
+        # model, and the next hook registered there would take this one's place
+        module._forward_hooks[_key(name)] = _Attend(name)  # type: ignore[index]
+    return f"{path}.{name}" if path else name
+
+
+def detach(root: nn.Module, path: str) -> None:
+    """Undo `attach` for the block at `path`."""
+    block = root.get_submodule(path)
+    mark = mark_of(block)
+    assert mark is not None
+    parent_path, _, name = path.rpartition(".")
+    if mark.way == "swap":
+        for other in _aliases(root, block):
+            _set(root, other, mark.removed[0])
+    else:
+        parent = root.get_submodule(parent_path)
+        del parent._modules[name]
+        parent._forward_hooks.pop(_key(name), None)  # type: ignore[call-overload]
+        if isinstance(parent, _Kin) and not any(is_ours(h) for h in parent._forward_hooks.values()):
+            parent.__class__ = type(parent).__mro__[1]
+    del vars(block)[_MARK], vars(block)["__module__"]
+
+
+def is_live(root: nn.Module, path: str) -> bool:
+    """Whether the block at `path` is still applied.
+
+    False after a conversion that rebuilt the module round it and kept its children only.
+    """
+    mark = mark_of(root.get_submodule(path))
+    parent_path, _, name = path.rpartition(".")
+    if mark is None or mark.way != "hook":
+        return True
+    hooks: dict[Any, Any] = root.get_submodule(parent_path)._forward_hooks
+    return _key(name) in hooks
+
+
+class _Kin:
+    """Mixed into layers of torch.nn that have a hook."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _revive, (type(self).__mro__[1],), self.__getstate__()
+
+
+@cache
+def _kin(kind: Any) -> Any:  # a class of modules, and a subclass of it
+    if issubclass(kind, _Kin):
+        return kind
+    facts = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind, _Kin), {**facts, "__reduce_ex__": _Kin.__reduce_ex__})
+
+
+def _revive(kind: Any) -> nn.Module:
+    module: nn.Module = object.__new__(_kin(kind))
+    return module
+
+
+@cache
+def _watch_conversions() -> None:
+    """From now on in this process: see `_keep_hook`."""
+    register_module_module_registration_hook(_keep_hook)
+
+
+def _keep_hook(module: nn.Module, name: str, child: object) -> None:
+    """Give a norm that is rebuilt as another (`convert_sync_batchnorm`) the hook of the first.
+
+    Such conversions hand over the children, of which our block is one, and forget the hooks.
+    """
+    mark = mark_of(child) if isinstance(child, Block) else None
+    if mark is not None and mark.way == "hook" and isinstance(module, _NormBase):
+        module._forward_hooks[_key(name)] = _Attend(name)  # type: ignore[index]
+
+
+def _key(name: str) -> str:
+    return f"convattn.{name}"
+
+
+def _free_name(module: nn.Module, wanted: str) -> str:
+    names = (wanted if i == 1 else f"{wanted}_{i}" for i in count(1))
+    return next(name for name in names if not hasattr(module, name))
+
+
+def _aliases(root: nn.Module, module: nn.Module) -> list[str]:
+    """All paths of a module; shared ones have several."""
+    return [p for p, m in root.named_modules(remove_duplicate=False) if m is module]
+
+
+def _set(root: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    root.get_submodule(parent)._modules[name] = module  # in place, so that order stays
