@@ -181,7 +181,7 @@ def test_stop_names_every_bad_file_with_its_cause(tmp_path: Path) -> None:
         line = next(line for line in text.splitlines() if f"{name}: " in line)
         assert cause in line
         assert len(line) > len(f"  {name}: ") + 5
-    assert "--on-bad skip" in text
+    assert "--on_bad skip" in text
 
 
 def test_stop_lists_ten_and_counts_the_rest(tmp_path: Path) -> None:

@@ -96,9 +96,11 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
         ("list", _list(), "list blocks, networks, authors' sources"),
     ):
         verbs.add_subcommand(verb, made, help=text)
-    found = jsonargparse.namespace_to_dict(parser.parse_args(arguments))
+    found = parser.parse_args(arguments).as_dict()
     verb = found["verb"]
     options = {k: v for k, v in found[verb].items() if k != "config"}
+    if options.get("resume"):  # which are of the run, and which were given anew?
+        options["given"] = list(parser.parse_args(arguments, defaults=False).as_dict()[verb])
     return verb, options
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from convattn.cli.parser import compare_config, train_config
 from convattn.core.config import TrainConfig, differences
 from convattn.core.errors import (
     ArgumentError,
-    CheckpointError,
+    CheckpointNotFoundError,
     ConvattnError,
     DataNotFoundError,
     MissingExtraError,
@@ -22,7 +23,7 @@ from convattn.core.errors import (
 
 __all__ = ["run"]
 
-WRONG_ARGUMENTS = (ArgumentError, DataNotFoundError, MissingExtraError)
+WRONG_ARGUMENTS = (ArgumentError, CheckpointNotFoundError, DataNotFoundError, MissingExtraError)
 
 
 def run(verb: str, options: dict[str, Any]) -> int:
@@ -77,7 +78,7 @@ def _train(options: dict[str, Any]) -> int:
     config = train_config(options)
     if options["resume"]:
         folder = RunFolder(options["resume"])
-        config = _resumed(folder.config(), config)
+        config = _resumed(folder.config(), config, options["given"])
     else:
         folder = RunFolder.new(config)
     with ConsoleReporter() as reporter:
@@ -88,19 +89,20 @@ def _train(options: dict[str, Any]) -> int:
     return 0
 
 
-def _resumed(old: TrainConfig, given: TrainConfig) -> TrainConfig:
-    """The run's own configuration; options on the line may repeat it, not change it."""
-    default, changed = TrainConfig(), []
-    for line in differences(old, given):
-        name = line.partition(" ")[0]
-        if getattr(given, name) != getattr(default, name):
-            changed.append(line)
+def _resumed(old: TrainConfig, config: TrainConfig, given: list[str]) -> TrainConfig:
+    """The run's own configuration; options on the line may change only what no result shows."""
+    values = {k: getattr(config, k) for k in given if hasattr(config, k)}
+    new = replace(old, **values)
+    changed = differences(old, new)
+    for name in ("project", "name"):  # the folder is given already
+        if getattr(old, name) != getattr(new, name):
+            changed.append(f"{name} was {getattr(old, name)!r}, now {getattr(new, name)!r}")
     if changed:
-        raise CheckpointError(
+        raise ArgumentError(
             f"cannot resume with other options: {'; '.join(changed)}. Leave them out, or start "
             "another run."
         )
-    return old
+    return new
 
 
 def _eval(options: dict[str, Any]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "ArgumentError",
     "CheckpointError",
+    "CheckpointNotFoundError",
     "ConvattnError",
     "DataError",
     "DataNotFoundError",
@@ -55,6 +56,10 @@ class DataError(ConvattnError, ValueError):
 
 class CheckpointError(ConvattnError, ValueError):
     """A checkpoint is missing, incomplete, corrupt, unsafe or of another run."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """There is no checkpoint or run at this path."""
 
 
 class RunBusyError(ConvattnError, RuntimeError):

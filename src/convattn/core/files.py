@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from convattn.core.errors import CheckpointError
+from convattn.core.errors import CheckpointError, CheckpointNotFoundError
 
 __all__ = ["load_checkpoint", "remove_stale", "save_checkpoint", "write_atomic", "write_json"]
 
@@ -91,6 +91,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointNotFoundError(
+            f"no checkpoint at {path}: {error.strerror}. Accepted: a weights file of a run, or the "
+            "run's folder."
+        ) from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
     match = _TRAILER.search(data[-_TRAILER_SIZE:])

@@ -105,7 +105,7 @@ def check_images(
         raise DataError(
             f"{len(bad):,} of {len(files):,} images in {shown(files.root)} cannot be used:"
             f"{lines}{more}\nRepair or remove them, or leave them out with on_bad='skip' "
-            "(--on-bad skip)."
+            "(--on_bad skip)."
         )
     return good, tuple(bad), sizes
 

@@ -27,7 +27,12 @@ from typing import IO, Any
 import yaml
 
 from convattn.core.config import TrainConfig, config_from_dict
-from convattn.core.errors import ArgumentError, CheckpointError, RunBusyError
+from convattn.core.errors import (
+    ArgumentError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    RunBusyError,
+)
 from convattn.core.files import (
     load_checkpoint,
     remove_stale,
@@ -127,7 +132,7 @@ class RunFolder:
         """
         path = self.path / "args.yaml"
         if not path.is_file():
-            raise CheckpointError(f"{self.path} is not a run's folder: it has no args.yaml")
+            raise CheckpointNotFoundError(f"{self.path} is not a run's folder: it has no args.yaml")
         try:
             values = yaml.safe_load(path.read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:

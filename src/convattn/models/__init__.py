@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from convattn.core.names import suggest
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from convattn.blocks._base import Block
+    from convattn.insertion.slots import Where
 
 __all__ = ["create_model", "list_models"]
 
@@ -46,6 +50,8 @@ def create_model(
     at: str | None = None,
     attention_args: dict[str, Any] | None = None,
     attention_init: str = "authors",
+    attention_stages: Sequence[int] | None = None,
+    attention_per_stage: Mapping[str, Sequence[Any]] | None = None,
     **arguments: Any,
 ) -> nn.Module:
     """Build a network, with a block in each of its slots at one position.
@@ -56,10 +62,15 @@ def create_model(
     Args:
         name: a name from `list_models`.
         attention: a block's name, "none" for the plain network.
-        at: a position of the network; None takes its authors' own.
+        at: a position of the network; None takes the one of the block's authors in this network,
+            where they have one, else the network's usual position.
         attention_args: arguments of the block, such as {"reduction": 16}.
         attention_init: "authors", or "identity": the network computes at first what it computes
             without blocks.
+        attention_stages: numbers of the stages that get blocks, from 1; None for all, or, with
+            `at` None, for those of the authors.
+        attention_per_stage: arguments of the block that differ by stage, such as
+            {"kernel_size": [3, 5, 5, 7]}.
         **arguments: the network's own, such as width_mult and num_classes.
 
     Raises:
@@ -78,13 +89,38 @@ def create_model(
             raise ArgumentError(
                 f"{name} has no argument {argument!r}; {suggest(argument, accepted)}"
             )
-    block_class(attention)  # a wrong name is refused before the network is built
-    model: nn.Module = builder(**arguments)
-    position = at or str(model.default_position)
+    kind = block_class(attention)  # a wrong name is refused before the network is built
+    try:
+        model: nn.Module = builder(**arguments)
+    except TypeError as error:  # a text where a number belongs
+        raise ArgumentError(f"{name} cannot be built with {arguments!r}: {error}") from error
     if attention != "none" or at is not None:
-        fill_slots(model, attention, position, init=attention_init, **(attention_args or {}))
-    elif attention_args:
+        for where in _places(model, kind, at, attention_stages):
+            fill_slots(
+                model,
+                attention,
+                where,
+                init=attention_init,
+                per_stage=attention_per_stage,
+                **(attention_args or {}),
+            )
+    elif attention_args or attention_per_stage or attention_stages:
+        given = attention_args or attention_per_stage or attention_stages
         raise ArgumentError(
-            f"attention_args {attention_args!r} given without a block; name one with attention=..."
+            f"arguments of a block, {given!r}, given without a block; name one with attention=..."
         )
     return model
+
+
+def _places(
+    model: nn.Module, kind: type[Block], at: str | None, stages: Sequence[int] | None
+) -> list[Where]:
+    """Where blocks of a kind go in a network."""
+    from convattn.insertion.slots import Where
+
+    name = kind.__module__.rpartition(".")[2]
+    usual = (Where(str(model.default_position)),)
+    places = getattr(model, "places", {}).get(name, usual) if at is None else (Where(at),)
+    if stages is None:
+        return list(places)
+    return [Where(at, tuple(stages)) for at in dict.fromkeys(place.at for place in places)]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from convattn.core.checks import check_positive
 from convattn.core.config import TrainConfig, config_from_dict
 from convattn.core.environment import environment
-from convattn.core.errors import DataError
+from convattn.core.errors import ArgumentError, DataError
 from convattn.core.files import write_json
 from convattn.core.protocols import Reporter
 from convattn.data.classification import ClassificationData, open_classification
@@ -30,7 +30,12 @@ __all__ = ["evaluate", "open_data", "train"]
 
 def open_data(config: TrainConfig) -> ClassificationData:
     """The data of a configuration, checked."""
-    return open_classification(config.data, on_bad=config.on_bad, **config.data_args)
+    try:
+        return open_classification(config.data, on_bad=config.on_bad, **config.data_args)
+    except TypeError as error:
+        raise ArgumentError(
+            f"data_args {config.data_args!r} do not fit data {config.data!r}: {error}"
+        ) from error
 
 
 def train(
