@@ -89,7 +89,7 @@ def load_authors(module: nn.Module, state_dict: Mapping[str, Any], *, source: st
         found.adapt(module, theirs)
     ours = module.state_dict()
     wanted = {found.their_key(key): key for key in ours}
-    shapes = {name: found.shape(key, ours[key]).shape for name, key in wanted.items()}
+    shapes = {name: found.their_tensor(key, ours[key]).shape for name, key in wanted.items()}
     missing = [name for name in wanted if name not in theirs]
     unexpected = [name for name in theirs if name not in wanted]
     differing = [
@@ -119,7 +119,8 @@ def to_authors(module: nn.Module | Mapping[str, Tensor], *, source: str) -> dict
     """
     found = _find(source)
     ours = module if isinstance(module, Mapping) else module.state_dict()
-    return {found.their_key(key): found.shape(key, value) for key, value in ours.items()}
+    theirs = {found.their_key(key): found.their_tensor(key, value) for key, value in ours.items()}
+    return {name: theirs[name] for name in found.order(list(theirs))}
 
 
 def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -8,11 +8,30 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-__all__ = ["Source", "Unused", "conv_shape"]
+__all__ = ["Inside", "Source", "Unused", "conv_shape"]
 
 
 def _same(key: str, tensor: Tensor) -> Tensor:
     return tensor
+
+
+def _as_ours(keys: list[str]) -> list[str]:
+    return keys
+
+
+@dataclass(frozen=True)
+class Inside:
+    r"""Blocks inside a network, stored there as their own source says.
+
+    Attributes:
+        path: regular expression of their paths in our network, such as r"(layer.*)\.before_add".
+        name: replacement, their path in the authors' network, such as r"\1.eca".
+        block: source of one such block.
+    """
+
+    path: str
+    name: str
+    block: Source
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,8 @@ class Source:
             matches at the start of the key is used, its replacement may be a function
             of the match; a key that none matches keeps its name.
         shape: turns our tensor of a key into the authors' shape.
+        blocks: attention blocks inside a network; they come before `keys` and `shape`.
+        order: puts the authors' keys into their order, given them in ours.
         adapt: prepares a module for a state dict where the authors edit their file instead of
             passing an argument.
     """
@@ -34,15 +55,27 @@ class Source:
     build: Callable[..., nn.Module]
     keys: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = ()
     shape: Callable[[str, Tensor], Tensor] = _same
+    blocks: tuple[Inside, ...] = ()
+    order: Callable[[list[str]], list[str]] = _as_ours
     adapt: Callable[[nn.Module, dict[str, Tensor]], None] | None = field(default=None)
 
     def their_key(self, key: str) -> str:
         """The authors' name of our key."""
+        for inside in self.blocks:
+            if match := re.match(rf"(?:{inside.path})\.", key):
+                return f"{match.expand(inside.name)}.{inside.block.their_key(key[match.end() :])}"
         for pattern, replacement in self.keys:
             renamed, count = re.subn(rf"\A(?:{pattern})", replacement, key, count=1)
             if count:
                 return renamed
         return key
+
+    def their_tensor(self, key: str, tensor: Tensor) -> Tensor:
+        """Our tensor in the authors' shape."""
+        for inside in self.blocks:
+            if match := re.match(rf"(?:{inside.path})\.", key):
+                return inside.block.their_tensor(key[match.end() :], tensor)
+        return self.shape(key, tensor)
 
 
 def conv_shape(key: str, tensor: Tensor) -> Tensor:
