@@ -1,9 +1,15 @@
-"""BangguWu/ECANet: Efficient Channel Attention."""
+"""BangguWu/ECANet: Efficient Channel Attention and its networks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from convattn.authors._resnet import DEPTHS, in_blocks
 from convattn.authors._source import Source
 from convattn.blocks.eca import ECA
+from convattn.models import create_model
 
 __all__ = ["SOURCES"]
 
@@ -12,4 +18,28 @@ def _eca_layer(channel: int, k_size: int = 3) -> ECA:
     return ECA(channel, kernel_size=k_size)
 
 
-SOURCES = (Source(("BangguWu/ECANet:models/eca_module.py:eca_layer",), _eca_layer),)
+def _eca_resnet(depth: int) -> Callable[..., nn.Module]:
+    def build(k_size: Sequence[int] = (3, 3, 3, 3), num_classes: int = 1000) -> nn.Module:
+        return create_model(
+            f"resnet{depth}",
+            attention="eca",
+            attention_per_stage={"kernel_size": [int(k) for k in k_size]},
+            num_classes=num_classes,
+        )
+
+    return build
+
+
+_LAYER = Source(("BangguWu/ECANet:models/eca_module.py:eca_layer",), _eca_layer)
+
+SOURCES = (
+    _LAYER,
+    *(
+        Source(
+            (f"BangguWu/ECANet:models/eca_resnet.py:eca_resnet{depth}",),
+            _eca_resnet(depth),
+            blocks=in_blocks("eca", _LAYER),
+        )
+        for depth in DEPTHS
+    ),
+)

@@ -1,11 +1,14 @@
-"""landskape-ai/triplet-attention: Triplet Attention under its two sets of key names."""
+"""landskape-ai/triplet-attention: Triplet Attention, its two sets of key names, its networks."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from convattn.authors._resnet import attention_last, in_blocks
 from convattn.authors._source import Source
 from convattn.blocks.triplet import Triplet
+from convattn.core.checks import check_choice
+from convattn.models import create_model
 
 __all__ = ["SOURCES"]
 
@@ -37,9 +40,23 @@ def _edited_kernel(block: nn.Module, state_dict: dict[str, Tensor]) -> None:
         setattr(block, name, branch.to(block.cw.conv.weight))
 
 
+def _residual_net(
+    network_type: str, depth: int, num_classes: int, att_type: str | None
+) -> nn.Module:
+    check_choice("ResidualNet", "network_type", network_type, ("ImageNet", "CIFAR10", "CIFAR100"))
+    check_choice("ResidualNet", "depth", depth, (18, 34, 50, 101))
+    check_choice("ResidualNet", "att_type", att_type, ("TripletAttention", None))
+    return create_model(
+        f"resnet{depth}",
+        attention="triplet" if att_type else "none",
+        num_classes=num_classes,
+        stem="imagenet" if network_type == "ImageNet" else "cifar",
+    )
+
+
 _REPOSITORY = "landskape-ai/triplet-attention"
 
-SOURCES = (
+_BLOCKS = (
     Source(
         (f"{_REPOSITORY}:triplet_attention.py:TripletAttention",),
         _root,
@@ -55,5 +72,15 @@ SOURCES = (
             (r"hw\.", "SpatialGate.spatial."),
         ),
         adapt=_edited_kernel,
+    ),
+)
+
+SOURCES = (
+    *_BLOCKS,
+    Source(
+        (f"{_REPOSITORY}:MODELS/resnet.py:ResidualNet",),
+        _residual_net,
+        blocks=in_blocks("triplet_attention", _BLOCKS[1]),
+        order=attention_last,
     ),
 )
