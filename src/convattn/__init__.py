@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from convattn.blocks import create_block as create_block
     from convattn.blocks import list_blocks as list_blocks
     from convattn.cost import cost as cost
+    from convattn.doctor import audit as audit
+    from convattn.doctor import doctor as doctor
     from convattn.explain import gate_maps as gate_maps
     from convattn.insertion import find as find
     from convattn.insertion import freeze_host as freeze_host
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "audit": "doctor",
     "authors": "",
     "block_info": "blocks",
     "cost": "cost",
     "create_block": "blocks",
     "create_model": "models",
+    "doctor": "doctor",
     "find": "insertion",
     "freeze_host": "insertion",
     "gate_maps": "explain",

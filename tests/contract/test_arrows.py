@@ -23,12 +23,13 @@ DOWN = {
     "authors": {"core", "ops", "blocks", "insertion", "models"},
     "cost": {"core", "ops", "blocks", "insertion", "models"},
     "explain": {"core", "ops", "blocks", "insertion", "models"},
+    "doctor": {"core", "ops", "blocks", "insertion", "models", "authors"},
     "engine": {"core"},
     "tasks": {"core", "data", "blocks", "insertion", "models", "authors", "explain", "engine"},
     "compare": {"core", "data", "cost", "explain", "engine", "tasks", "models", "blocks"},
     "cli": {
         "core", "data", "blocks", "models", "authors", "cost", "explain", "engine", "tasks",
-        "compare",
+        "compare", "doctor",
     },
 }  # fmt: skip
 

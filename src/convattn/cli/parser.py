@@ -52,6 +52,22 @@ examples:
   convattn cost mobilenet_v2 --attention ca
   convattn cost mobilenet_v2 --attention eca --input_size '[1, 3, 64, 64]' --per_layer
 """
+DOCTOR = """\
+examples:
+  convattn doctor mobilenet_v2 --attention ca
+  convattn doctor runs/mobilenet_v2_ca/weights/best.pt --input_size '[2, 3, 32, 32]'
+Exit code 0: nothing found (notes are allowed), 1: something, 2: wrong arguments.
+"""
+AUDIT = """\
+Imports FILE.py, so its code runs: audit only what you would run. Arguments of the constructor for
+channels and sizes are found by their names, others are given.
+
+examples:
+  convattn audit my_blocks.py:CoordAtt --as ca
+  convattn audit my_blocks.py:Attention --as se --arguments '{width: 64, squeeze: 4}'
+  convattn audit my_blocks.py:Cbam --as cbam --attention_args.variant timm
+Exit code 0: nothing found (notes are allowed), 1: something, 2: wrong arguments.
+"""
 DEMO = """\
 Trains MobileNetV2 without attention and with SE, CBAM, ECA and CA on the embedded digit scenes,
 several seeds each, and compares them. It is `convattn compare` with the recipe demo.yaml.
@@ -93,6 +109,8 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
         ("explain", _explain(), "show what a trained network's attention lets through"),
         ("compare", _compare("compare", "Compare blocks fairly.", COMPARE), "compare blocks"),
         ("cost", _cost(), "count parameters and multiply-accumulates"),
+        ("doctor", _doctor(), "examine a network: gates, gradients, sizes, export"),
+        ("audit", _audit(), "compare somebody's block with its authors' definition"),
         ("list", _list(), "list blocks, networks, authors' sources"),
     ):
         verbs.add_subcommand(verb, made, help=text)
@@ -194,6 +212,33 @@ def _cost() -> jsonargparse.ArgumentParser:
         help="which operations count",
     )
     parser.add_argument("--per_layer", action="store_true", help="table of all layers")
+    return parser
+
+
+def _doctor() -> jsonargparse.ArgumentParser:
+    parser = _new("doctor", "Say what will hurt in a network, each with its fix.", DOCTOR)
+    parser.add_argument("model", type=str, help="network, or the weights file or folder of a run")
+    parser.add_argument("--model_args", type=dict[str, Any], default={}, help="its arguments")
+    parser.add_argument("--attention", type=str, default="none", help="block in its slots")
+    parser.add_argument("--attention_args", type=dict[str, Any], default={}, help="its arguments")
+    parser.add_argument("--at", type=str | None, default=None, help="position of the blocks")
+    parser.add_argument(
+        "--input_size",
+        type=list[int],
+        default=[2, 3, 224, 224],
+        help="batch (2 or more), channels, H, W",
+    )
+    return parser
+
+
+def _audit() -> jsonargparse.ArgumentParser:
+    parser = _new("audit", "Compare somebody's block with its authors' definition.", AUDIT)
+    parser.add_argument("target", type=str, help="FILE.py:Class")
+    parser.add_argument("--as", type=str, default="ca", help="our block")
+    parser.add_argument(
+        "--arguments", type=dict[str, Any], default={}, help="of the class's constructor"
+    )
+    parser.add_argument("--attention_args", type=dict[str, Any], default={}, help="of our block")
     return parser
 
 

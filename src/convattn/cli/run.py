@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -20,6 +20,9 @@ from convattn.core.errors import (
     DataNotFoundError,
     MissingExtraError,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["run"]
 
@@ -165,6 +168,44 @@ def _explain(options: dict[str, Any]) -> int:
     return 0
 
 
+def _doctor(options: dict[str, Any]) -> int:
+    from convattn.doctor import doctor
+
+    report = doctor(_network(options), tuple(options["input_size"]))
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _network(options: dict[str, Any]) -> nn.Module:
+    """A network by name, or rebuilt from a weights file."""
+    from convattn.models import create_model, list_models
+
+    if options["model"] not in list_models() and Path(options["model"]).exists():
+        from convattn.tasks.classification import restore
+
+        return restore(options["model"])[0]
+    return create_model(
+        options["model"],
+        attention=options["attention"],
+        at=options["at"],
+        attention_args=options["attention_args"],
+        **options["model_args"],
+    )
+
+
+def _audit(options: dict[str, Any]) -> int:
+    from convattn.doctor import audit
+
+    report = audit(
+        options["target"],
+        options["as"],
+        arguments=options["arguments"],
+        attention_args=options["attention_args"],
+    )
+    print(report)
+    return 0 if report.ok else 1
+
+
 def _command(verb: str) -> str:
     """The line that repeats this, without the path of the program."""
     return shlex.join(["convattn", *sys.argv[1:]]) if len(sys.argv) > 1 else f"convattn {verb}"
@@ -178,4 +219,6 @@ _VERBS: dict[str, Callable[[dict[str, Any]], int]] = {
     "cost": _cost,
     "explain": _explain,
     "demo": _demo,
+    "doctor": _doctor,
+    "audit": _audit,
 }
