@@ -392,6 +392,19 @@ def test_a_run_that_fails_leaves_whole_files_and_can_be_resumed(
     assert json.loads((run / "summary.json").read_text())["metrics"]
 
 
+def test_a_last_batch_of_one_image_is_refused_where_it_cannot_train(
+    shell: Shell, tmp_path: Path
+) -> None:
+    line = ["--data_args", "{train_count: 17, test_count: 10, size: 32}", "--name", "a"]
+    text = shell.refuses(*TINY, *line)
+    assert "batch 8" in text
+    assert "17 training images" in text
+    assert nothing_written(tmp_path)
+    assert shell(*TINY, *line, "--batch", "9") == 0
+    # where the map has more than one position, one image will do
+    assert shell(*TINY, *line, "--imgsz", "64", "--name", "b") == 0
+
+
 def test_a_read_only_place_is_named(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file in the way")
     text = shell.refuses(*TINY, *SCENES, "--name", "a", code=1)

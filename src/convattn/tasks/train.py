@@ -18,8 +18,10 @@ from convattn.core.errors import ArgumentError, DataError
 from convattn.core.files import write_json
 from convattn.core.protocols import Reporter
 from convattn.data.classification import ClassificationData, open_classification
+from convattn.engine.guard import BufferSnapshot
 from convattn.engine.launch import check_device, check_launch
 from convattn.engine.loop import fit
+from convattn.engine.order import Order
 from convattn.engine.reporters import Reporters, SilentReporter, TensorBoardReporter
 from convattn.engine.run import RunFolder
 from convattn.tasks.classification import Classification, restore
@@ -68,6 +70,7 @@ def train(
         reporter.note(f"left out {path}: {cause}")
     task = Classification(config, data)
     check_launch(config)  # all that can be refused is refused before anything is written
+    _check_smallest_piece(task, config)
     if not first:
         fit(task, config, run, reporter)
         return {}
@@ -85,6 +88,29 @@ def train(
         write_confusion(run.path / "confusion_matrix.png", task.confusion, data.classes)
         run.finish(summary)
     return summary
+
+
+def _check_smallest_piece(task: Classification, config: TrainConfig) -> None:
+    """Raise `ArgumentError` where an epoch ends in one image that batch norm cannot train on."""
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    order = Order(task.train_size, config.batch, config.accumulate, 0, world - 1, world)
+    last = order.pieces(order.steps_per_epoch - 1)
+    if min(map(len, [*order.pieces(0), *last])) > 1:
+        return
+    image = task.collate([task.train_set[0, 0]])
+    buffers = BufferSnapshot(task.model)
+    buffers.take()
+    try:
+        with torch.no_grad():
+            task.loss(task.model.train(), image)
+    except ValueError as error:  # of torch's batch norm, or of a block's
+        raise ArgumentError(
+            f"batch {config.batch} (accumulate {config.accumulate}) leaves a single one of the "
+            f"{task.train_size:,} training images for the last step, and batch norm cannot train "
+            f"on one image of {task.facts['size']} pixels: {error}. Use another --batch."
+        ) from error
+    finally:
+        buffers.restore()
 
 
 def evaluate(
