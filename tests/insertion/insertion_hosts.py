@@ -88,11 +88,12 @@ HOSTS: dict[str, Callable[[], nn.Module]] = {
 
 
 def build(name: str) -> nn.Module:
-    """A host in eval mode, its batch norms past their start so that they do something."""
+    """A host in eval mode, its batch norms as after training; timm starts some at zero."""
     torch.manual_seed(0)
     host = HOSTS[name]().eval()
     for module in host.modules():
         if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     return host

@@ -113,17 +113,16 @@ def test_filters(filters: dict[str, Any], expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "block", "at"),
+    ("host", "block", "at", "size"),
     [
-        ("resnet18", "se", "before_add"),
-        ("mobilenet_v2", "ca", "after_expand"),
-        ("efficientnet_b0", "cbam", "before_project"),
-        ("densenet121", "eca", "stage_end"),
-        ("plain", "se", "merge"),
+        ("resnet18", "se", "before_add", (2, 3, 96, 64)),
+        ("mobilenet_v2", "ca", "after_expand", (1, 3, 64, 64)),
+        ("efficientnet_b0", "cbam", "before_project", (1, 3, 64, 64)),
+        ("densenet121", "eca", "stage_end", (1, 3, 64, 96)),
+        ("plain", "se", ["merge", "shared"], (1, 3, 64, 64)),
     ],
 )
-@pytest.mark.parametrize("size", [(1, 3, 64, 64), (2, 3, 96, 64)])
-def test_plan_adds_up_to_a_recount(host: str, block: str, at: str, size: tuple[int, ...]) -> None:
+def test_plan_adds_up_to_a_recount(host: str, block: str, at: Any, size: tuple[int, ...]) -> None:
     model = build(host)
     before = cost(model, size)
     table = plan(

@@ -31,7 +31,7 @@ class Place:
     Attributes:
         path: of the module behind which it goes, or which it replaces.
         position: its name, or "" where the place was found by its path.
-        index: among the places found, from 0.
+        index: among the places that `at` means, from 0.
         stage: from 1; a stage ends before each reduction of the map.
         channels: C of the map.
         sizes: (H, W) of the map, for each call of the module.
@@ -84,8 +84,9 @@ def find_places(
             paths.setdefault(path, position)
     ends = [call.end for call in stage_ends(flow)]
     places = [_place(host, twin, flow, path, name, ends) for path, name in paths.items()]
+    places.sort(key=lambda p: _last_op(twin, trace, p.path))
+    kept = places = [replace(p, index=i) for i, p in enumerate(places)]
     last = max(len(ends), 1)
-    kept = places
     if stages is not None:
         wanted = _stages(stages, last)
         kept = [p for p in places if p.stage in wanted]
@@ -99,13 +100,7 @@ def find_places(
             f"stages={stages!r}, where={where!r} leave none of the {len(places)} places at "
             f"{at!r} in {type(host).__name__}: {by_stage}"
         )
-    kept.sort(key=lambda p: _first_call(twin, trace, p.path))
-    return [_numbered(p, i) for i, p in enumerate(kept)]
-
-
-def _numbered(place: Place, index: int) -> Place:
-    """The same place with another number."""
-    return replace(place, index=index)
+    return kept
 
 
 def _stages(stages: Iterable[int], last: int) -> set[int]:
@@ -219,6 +214,6 @@ def _place(
     )  # fmt: skip
 
 
-def _first_call(twin: nn.Module, trace: Trace, path: str) -> int:
+def _last_op(twin: nn.Module, trace: Trace, path: str) -> int:
     """By end, so that an inner module comes before the one round it."""
     return trace.calls_of(twin.get_submodule(path))[0].end

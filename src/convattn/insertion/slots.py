@@ -73,13 +73,14 @@ class Where:
         return (self.stages is None or slot.stage in self.stages) and of_block[self.blocks]
 
 
-def number_slots(stages: Iterable[Sequence[nn.Module]]) -> None:
+def number_slots(stages: Iterable[Sequence[nn.Module]], first: int = 1) -> None:
     """Tell the slots of a network in which stage and block they lie.
 
     Args:
         stages: the blocks of each stage.
+        first: number of the first stage.
     """
-    for stage, blocks in enumerate(stages, 1):
+    for stage, blocks in enumerate(stages, first):
         for index, block in enumerate(blocks):
             for slot in block.modules():
                 if isinstance(slot, (Slot, ConvSlot)):

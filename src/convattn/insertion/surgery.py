@@ -110,6 +110,9 @@ def attach(root: nn.Module, path: str, block: Block, mark: Mark) -> str:
         if not path:
             raise ArgumentError(f"{type(root).__name__} itself cannot be replaced in place")
         mark.removed = (module,)
+        earlier = mark_of(module)
+        if earlier is not None:  # one of ours: the new block is there in the way this one was
+            mark.way, mark.behind, mark.removed = earlier.way, earlier.behind, earlier.removed
         for other in _aliases(root, module):
             _set(root, other, block)
         return path
