@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from convattn import create_model
+from convattn import authors, create_model
 from convattn.core.errors import ArgumentError, UnknownNameError
 
 
@@ -56,7 +56,8 @@ def test_positions() -> None:
     from convattn.insertion.slots import slot_positions
 
     counts = {k: len(v) for k, v in slot_positions(create_model("mobilenet_v2")).items()}
-    assert counts == {"after_expand": 16, "after_depthwise": 16, "before_add": 17, "after_add": 17}
+    assert counts == {"after_expand": 16, "after_depthwise": 16, "before_add": 17, "after_add": 17,
+                      "before_norm": 17}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,52 @@ def test_identity_start_is_bit_equal_and_learns(attention: str) -> None:
         optimizer.step()
         reached |= {k for k, p in net.named_parameters() if p.grad is not None and p.grad.any()}
     assert {k for k, _ in net.named_parameters()} & new <= reached
+
+
+@pytest.mark.parametrize("width", [1.0, 0.35])
+def test_equals_torchvision(width: float) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    theirs = torchvision.models.mobilenet_v2(width_mult=width, num_classes=7).eval()
+    source = "pytorch/vision:torchvision/models/mobilenetv2.py:mobilenet_v2"
+    net = authors.create(source, width_mult=width, num_classes=7).eval()
+    authors.load_authors(net, theirs.state_dict(), source=source)
+    assert list(authors.to_authors(net, source=source)) == list(theirs.state_dict())
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), theirs(x), rtol=0, atol=1e-5)
+
+
+def test_plain_keys_of_d_li14() -> None:
+    net = create_model("mobilenet_v2", width_mult=0.1)
+    source = "d-li14/mobilenetv2.pytorch:models/imagenet/mobilenetv2.py:mobilenetv2"
+    theirs = authors.to_authors(net, source=source)
+    assert theirs["features.2.conv.6.weight"].shape == net.blocks[1].project.conv.weight.shape
+    assert {"features.1.conv.3.weight", "conv.0.weight", "classifier.bias"} < set(theirs)
+    authors.load_authors(create_model("mobilenet_v2", width_mult=0.1), theirs, source=source)
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "sides"), [(32, (32, 16, 8, 4, 2)), (16, (32, 16, 8, 4, 4)),
+                                 (8, (32, 16, 8, 8, 8))],
+)  # fmt: skip
+def test_maps_and_output_strides(output_stride: int, sides: tuple[int, ...]) -> None:
+    net = create_model(
+        "mobilenet_v2", attention="ca", features_only=True, output_stride=output_stride,
+        in_channels=4,
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        maps = net(torch.randn(1, 4, 64, 64))
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (channels, side, side) for channels, side in zip((16, 24, 32, 96, 320), sides, strict=True)
+    ]
+
+
+def test_detection_backbone() -> None:
+    net = create_model("mobilenet_v2_ssd", attention="ca", width_mult=0.35).eval()
+    with torch.no_grad():
+        maps = net(torch.randn(1, 3, 96, 96))
+    assert [(m.shape[1], m.shape[2]) for m in maps] == [
+        (32, 6), (1280, 3), (512, 2), (256, 1), (256, 1), (64, 1),
+    ]  # fmt: skip
+    with pytest.raises(ArgumentError, match="4 positive numbers"):
+        create_model("mobilenet_v2_ssd", expansions=(1, 2))

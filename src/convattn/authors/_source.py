@@ -25,13 +25,22 @@ class Inside:
 
     Attributes:
         path: regular expression of their paths in our network, such as r"(layer.*)\.before_add".
-        name: replacement, their path in the authors' network, such as r"\1.eca".
+        name: replacement, their path in the authors' network, such as r"\1.eca", or a function of
+            the match.
         block: source of one such block.
     """
 
     path: str
-    name: str
+    name: str | Callable[[re.Match[str]], str]
     block: Source
+
+    def theirs(self, key: str) -> tuple[str, str] | None:
+        """The authors' path of the block and our key in it, for a key of such a block."""
+        match = re.match(rf"(?:{self.path})\.", key)
+        if match is None:
+            return None
+        name = match.expand(self.name) if isinstance(self.name, str) else self.name(match)
+        return name, key[match.end() :]
 
 
 @dataclass(frozen=True)
@@ -62,8 +71,8 @@ class Source:
     def their_key(self, key: str) -> str:
         """The authors' name of our key."""
         for inside in self.blocks:
-            if match := re.match(rf"(?:{inside.path})\.", key):
-                return f"{match.expand(inside.name)}.{inside.block.their_key(key[match.end() :])}"
+            if found := inside.theirs(key):
+                return f"{found[0]}.{inside.block.their_key(found[1])}"
         for pattern, replacement in self.keys:
             renamed, count = re.subn(rf"\A(?:{pattern})", replacement, key, count=1)
             if count:
@@ -73,8 +82,8 @@ class Source:
     def their_tensor(self, key: str, tensor: Tensor) -> Tensor:
         """Our tensor in the authors' shape."""
         for inside in self.blocks:
-            if match := re.match(rf"(?:{inside.path})\.", key):
-                return inside.block.their_tensor(key[match.end() :], tensor)
+            if found := inside.theirs(key):
+                return inside.block.their_tensor(found[1], tensor)
         return self.shape(key, tensor)
 
 

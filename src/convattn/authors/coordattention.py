@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from torch import nn
 
+from convattn.authors._mobilenet_v2 import after_depthwise, flat_keys
 from convattn.authors._source import Source
 from convattn.blocks.ca import CA
 from convattn.core.errors import ArgumentError
@@ -41,26 +40,15 @@ def _mbv2_ca(num_classes: int = 1000, width_mult: float = 1.0, reduction: int = 
     )
 
 
-def _mbv2_key(match: re.Match[str]) -> str:
-    """blocks.k.<part>.<layer> -> features.(k + 1).conv.<index of the layer in their Sequential>."""
-    k, part, layer = int(match[1]), match[2], match[3]
-    layers = {"expand": 0, "depthwise": 3, "after_depthwise": 6, "project": 7}
-    if k == 0:  # no expansion, no attention
-        layers = {"depthwise": 0, "project": 3}
-    index = layers[part] + (layer == "norm")
-    inner = f".{_BRANCHES.get(layer, layer)}" if part == "after_depthwise" else ""
-    return f"features.{k + 1}.conv.{index}{inner}"
-
-
-_BRANCHES = {"conv_h": "conv2", "conv_w": "conv3"}
+_MBV2_COORDATT = Source(
+    ("houqb/CoordAttention:mbv2_ca.py:CoordAtt",),
+    _coordatt_mbv2,
+    keys=((r"conv_h", "conv2"), (r"conv_w", "conv3")),
+)
 
 SOURCES = (
     Source(("houqb/CoordAttention:coordatt.py:CoordAtt",), _coordatt),
-    Source(
-        ("houqb/CoordAttention:mbv2_ca.py:CoordAtt",),
-        _coordatt_mbv2,
-        keys=((r"conv_h", "conv2"), (r"conv_w", "conv3")),
-    ),
+    _MBV2_COORDATT,
     Source(
         ("houqb/CoordAttention:diagram.png, formulas:-",),
         _single_axis,
@@ -72,13 +60,7 @@ SOURCES = (
             "houqb/CoordAttention:mbv2_ca.py:MBV2_CA",
         ),
         _mbv2_ca,
-        keys=(
-            (r"stem\.conv", "features.0.0"),
-            (r"stem\.norm", "features.0.1"),
-            (r"blocks\.(\d+)\.(\w+)\.(\w+)", _mbv2_key),
-            (r"head\.conv", "conv.0"),
-            (r"head\.norm", "conv.1"),
-            (r"classifier", "classifier.1"),
-        ),
+        keys=flat_keys(attention=True),
+        blocks=(after_depthwise(_MBV2_COORDATT),),
     ),
 )

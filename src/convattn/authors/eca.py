@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from convattn.authors._mobilenet_v2 import before_add, nested_keys
 from convattn.authors._resnet import DEPTHS, in_blocks
 from convattn.authors._source import Source
 from convattn.blocks.eca import ECA
 from convattn.models import create_model
+from convattn.models.mobilenet_v2 import STAGES
 
 __all__ = ["SOURCES"]
 
@@ -30,6 +32,20 @@ def _eca_resnet(depth: int) -> Callable[..., nn.Module]:
     return build
 
 
+def _eca_mobilenet_v2(num_classes: int = 1000, width_mult: float = 1.0) -> nn.Module:
+    kernels = [1 if channels < 96 else 3 for _, channels, _ in STAGES]
+    return create_model(
+        "mobilenet_v2",
+        attention="eca",
+        at="before_add",
+        attention_per_stage={"kernel_size": kernels},
+        num_classes=num_classes,
+        width_mult=width_mult,
+        round_widths=False,
+        dropout=0.25,
+    )
+
+
 _LAYER = Source(("BangguWu/ECANet:models/eca_module.py:eca_layer",), _eca_layer)
 
 SOURCES = (
@@ -41,5 +57,11 @@ SOURCES = (
             blocks=in_blocks("eca", _LAYER),
         )
         for depth in DEPTHS
+    ),
+    Source(
+        ("BangguWu/ECANet:models/eca_mobilenetv2.py:eca_mobilenet_v2",),
+        _eca_mobilenet_v2,
+        keys=nested_keys(),
+        blocks=(before_add(_LAYER),),
     ),
 )

@@ -6,7 +6,7 @@ from convattn.authors._source import Source, conv_shape
 from convattn.blocks.se import SE
 from convattn.core.errors import ArgumentError
 
-__all__ = ["SOURCES"]
+__all__ = ["SEM", "SOURCES"]
 
 
 def _moskomule(channel: int, reduction: int = 16) -> SE:
@@ -26,13 +26,15 @@ def _sem(inp: int, oup: int) -> SE:
 _FC = ((r"fc1", "fc.0"), (r"fc2", "fc.2"))
 _SRM = "hyunjaelee410/style-based-recalibration-module:models/recalibration_modules.py"
 
+SEM = Source(
+    ("houqb/ssdlite-pytorch-mobilenext:ssd/modeling/backbone/se_mbv2.py:SEM",),
+    _sem,
+    keys=((r"fc1", "conv.0"), (r"fc2", "conv.2")),
+    shape=conv_shape,
+)
+
 SOURCES = (
     Source(("moskomule/senet.pytorch:senet/se_module.py:SELayer",), _moskomule, keys=_FC),
     Source((f"{_SRM}:SELayer",), _srm_port, keys=_FC),
-    Source(
-        ("houqb/ssdlite-pytorch-mobilenext:ssd/modeling/backbone/se_mbv2.py:SEM",),
-        _sem,
-        keys=((r"fc1", "conv.0"), (r"fc2", "conv.2")),
-        shape=conv_shape,
-    ),
+    SEM,
 )

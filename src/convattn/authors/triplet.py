@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from convattn.authors._mobilenet_v2 import before_add, nested_keys
 from convattn.authors._resnet import attention_last, in_blocks
 from convattn.authors._source import Source
 from convattn.blocks.triplet import Triplet
@@ -54,6 +55,18 @@ def _residual_net(
     )
 
 
+def _mobilenet_v2(num_classes: int = 1000, width_mult: float = 1.0) -> nn.Module:
+    return create_model(
+        "mobilenet_v2",
+        attention="triplet",
+        at="before_add",
+        num_classes=num_classes,
+        width_mult=width_mult,
+        round_widths=False,
+        dropout=0.25,
+    )
+
+
 _REPOSITORY = "landskape-ai/triplet-attention"
 
 _BLOCKS = (
@@ -82,5 +95,11 @@ SOURCES = (
         _residual_net,
         blocks=in_blocks("triplet_attention", _BLOCKS[1]),
         order=attention_last,
+    ),
+    Source(
+        (f"{_REPOSITORY}:MODELS/mobilenet.py:triplet_attention_mobilenet_v2",),
+        _mobilenet_v2,
+        keys=nested_keys(),
+        blocks=(before_add(_BLOCKS[1]),),
     ),
 )

@@ -6,14 +6,15 @@ in houqb/CoordAttention `mbv2_ca.py`, shared with torchvision and d-li14/mobilen
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 from torch import Tensor, nn
 
-from convattn.core.checks import check_positive
+from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError
-from convattn.insertion.slots import Slot
+from convattn.insertion.slots import Slot, number_slots
 
 __all__ = ["MobileNetV2", "mobilenet_v2"]
 
@@ -29,7 +30,10 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, batch norm and, if `act`, ReLU6; keeps the size at stride 1."""
+    """Convolution without bias, batch norm and, if `act`, ReLU6; keeps the size at stride 1.
+
+    A depthwise convolution has a slot between convolution and norm, where SimAM's authors attend.
+    """
 
     def __init__(
         self,
@@ -39,35 +43,39 @@ class ConvNormAct(nn.Module):
         stride: int = 1,
         groups: int = 1,
         act: bool = True,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        padding = kernel_size // 2
+        padding = kernel_size // 2 * dilation
         self.conv = nn.Conv2d(
-            inputs, outputs, kernel_size, stride, padding, groups=groups, bias=False
+            inputs, outputs, kernel_size, stride, padding, dilation, groups, bias=False
         )
+        self.before_norm = Slot("before_norm", outputs) if groups > 1 else nn.Identity()
         self.norm = nn.BatchNorm2d(outputs)
         self.act = nn.ReLU6(inplace=True) if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride))."""
-        return self.act(self.norm(self.conv(x)))
+        return self.act(self.norm(self.before_norm(self.conv(x))))
 
 
 class InvertedResidual(nn.Module):
     """1x1 expansion, 3x3 depthwise convolution, linear 1x1 projection, sum with the input.
 
-    A block without expansion (t = 1) has no slots but `before_add` and `after_add`, as the
+    A block without expansion (t = 1) has no slots `after_expand` and `after_depthwise`, as CA's
     authors attend only to expanded maps.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, expansion: float, dilation: int = 1
+    ) -> None:
         super().__init__()
         expands = expansion != 1
         wide = round(inputs * expansion)
         self.residual = stride == 1 and inputs == outputs
         self.expand = ConvNormAct(inputs, wide, 1) if expands else nn.Identity()
         self.after_expand = Slot("after_expand", wide) if expands else nn.Identity()
-        self.depthwise = ConvNormAct(wide, wide, 3, stride, groups=wide)
+        self.depthwise = ConvNormAct(wide, wide, 3, stride, groups=wide, dilation=dilation)
         self.after_depthwise = Slot("after_depthwise", wide) if expands else nn.Identity()
         self.project = ConvNormAct(wide, outputs, 1, act=False)
         self.before_add = Slot("before_add", outputs)
@@ -93,9 +101,14 @@ class MobileNetV2(nn.Module):
             block starts as the identity and short trainings start faster; not the authors'.
         strides: of the stem and of the seven stages; the default has output stride 32, small
             images want less: (1, 1, 1, 2, 2, 1, 2, 1) for 32x32.
+        round_widths: to multiples of 8; without, as in the code of ECA and Triplet Attention, to
+            whole numbers.
+        features_only: return the last map of each size, and have no classifier.
+        output_stride: 32, 16 or 8: later stages keep the map's size and dilate instead.
 
     Shape:
-        (N, in_channels, H, W) -> logits (N, K); pooled features (N, 1280) with `num_classes=0`.
+        (N, in_channels, H, W) -> logits (N, K); pooled features (N, 1280) with `num_classes=0`;
+        five maps of strides 2 to 32 with `features_only`.
 
     Raises:
         ArgumentError: a value out of range.
@@ -112,6 +125,9 @@ class MobileNetV2(nn.Module):
         dropout: float = 0.1,
         zero_init_residual: bool = False,
         strides: tuple[int, ...] = STRIDES,
+        round_widths: bool = True,
+        features_only: bool = False,
+        output_stride: int = 32,
     ) -> None:
         super().__init__()
         if not width_mult > 0:
@@ -119,39 +135,67 @@ class MobileNetV2(nn.Module):
         if not isinstance(num_classes, int) or num_classes < 0:
             raise ArgumentError(f"MobileNetV2: num_classes must be 0 or more, got {num_classes!r}")
         check_positive("MobileNetV2", "in_channels", in_channels)
+        check_choice("MobileNetV2", "output_stride", output_stride, (8, 16, 32))
         if len(strides) != len(STRIDES) or any(s not in (1, 2) for s in strides):
             raise ArgumentError(
                 f"MobileNetV2: strides must be {len(STRIDES)} values of 1 or 2 (stem, then the "
                 f"stages), got {tuple(strides)!r}; the default is {STRIDES}"
             )
-        divisor = 4 if width_mult == 0.1 else 8
-        width = make_divisible(32 * width_mult, divisor)
+
+        def width_of(channels: float) -> int:
+            divisor = 4 if width_mult == 0.1 else 8
+            return make_divisible(channels, divisor) if round_widths else int(channels)
+
+        width = width_of(32 * width_mult)
         self.stem = ConvNormAct(in_channels, width, 3, strides[0])
-        blocks = []
+        stages: list[list[InvertedResidual]] = []
+        self.taps: list[int] = []  # numbers of the last blocks before the map shrinks
+        reached, dilation = strides[0], 1
         for (expansion, channels, repeats), stride in zip(STAGES, strides[1:], strict=True):
-            outputs = make_divisible(channels * width_mult, divisor)
-            for i in range(repeats):
-                blocks.append(InvertedResidual(width, outputs, stride if i == 0 else 1, expansion))
-                width = outputs
-        self.blocks = nn.Sequential(*blocks)
-        last = make_divisible(1280 * max(1.0, width_mult), divisor)
-        self.head = ConvNormAct(width, last, 1)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(last, num_classes) if num_classes else nn.Identity()
-        self.apply(_initialise)
+            outputs = width_of(channels * width_mult)
+            before = dilation
+            if stride == 2 and stages:
+                self.taps.append(sum(map(len, stages)) - 1)
+            if stride == 2 and reached == output_stride:
+                stride, dilation = 1, 2 * dilation
+            reached *= stride
+            blocks = [InvertedResidual(width, outputs, stride, expansion, before)]
+            for _ in range(1, repeats):
+                blocks.append(InvertedResidual(outputs, outputs, 1, expansion, dilation))
+            stages.append(blocks)
+            width = outputs
+        self.blocks = nn.Sequential(*itertools.chain(*stages))
+        self.taps.append(len(self.blocks) - 1)
+        self.features_only = features_only
+        if not features_only:
+            last = width_of(1280 * max(1.0, width_mult))
+            self.head = ConvNormAct(width, last, 1)
+            self.dropout = nn.Dropout(dropout)
+            self.classifier = nn.Linear(last, num_classes) if num_classes else nn.Identity()
+        number_slots(stages)
+        self.apply(initialise)
         if zero_init_residual:
-            for block in blocks:
+            for block in itertools.chain(*stages):
                 if block.residual:
                     nn.init.zeros_(block.project.norm.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, num_classes)."""
-        x = self.head(self.blocks(self.stem(x)))
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """(N, in_channels, H, W) -> (N, num_classes), or a map of each size."""
+        x = self.stem(x)
+        if self.features_only:
+            maps = []
+            for i, block in enumerate(self.blocks):
+                x = block(x)
+                if i in self.taps:
+                    maps.append(x)
+            return maps
+        x = self.head(self.blocks(x))
         return self.classifier(self.dropout(x.mean((2, 3))))
 
 
 @torch.no_grad()
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """The authors' rule for one layer."""
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
         module.weight.normal_(0, math.sqrt(2 / fan_out))
@@ -160,21 +204,4 @@ def _initialise(module: nn.Module) -> None:
         module.bias.zero_()
 
 
-def mobilenet_v2(
-    *,
-    width_mult: float = 1.0,
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    dropout: float = 0.1,
-    zero_init_residual: bool = False,
-    strides: tuple[int, ...] = STRIDES,
-) -> MobileNetV2:
-    """MobileNetV2 at any width; see `MobileNetV2`."""
-    return MobileNetV2(
-        width_mult=width_mult,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        zero_init_residual=zero_init_residual,
-        strides=tuple(strides),
-    )
+mobilenet_v2 = MobileNetV2
