@@ -10,6 +10,7 @@ from the block (accepted texts, parameters, MACs, start as the identity, sources
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import inspect
 import re
@@ -21,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from convattn import authors, cost, create_block
+from convattn.authors._source import Source
 from convattn.blocks import block_arguments, block_class, block_names
 from convattn.blocks._base import Block, ConvBlock
 from convattn.core.errors import ArgumentError
@@ -307,38 +310,47 @@ def _wrong_copies(block: type[Block]) -> str:
 def _sources(block: type[Block]) -> str:
     rows = []
     for name in authors.list_sources():
-        built, inside = _built_by(name)
-        if block not in inside:
-            continue
-        code = f"`{name}`" if built is block else f"`{name}` (`{built.__name__}`)"
-        rows.append((code, f"`{_authors_signature(name)}`"))
+        source = authors._sources()[name]
+        built, inside = _built_by(source)
+        if block in inside:
+            what = "block" if built is block else "network" if built is nn.Module else "layer"
+            rows.append((f"`{name}`", what, f"`{_authors_signature(source)}`"))
     if not rows:
         return "None."
     text = (
-        "`convattn.authors.create(source, ...)` builds the block from the authors' constructor "
-        "arguments; `convattn.load_authors(block, state_dict, source=source)` loads a state dict "
-        "under their keys, and `convattn.authors.to_authors` is the way back."
+        "`convattn.authors.create(source, ...)` builds the block, or what holds it, from the "
+        "authors' constructor arguments; `convattn.load_authors(module, state_dict, "
+        "source=source)` loads a state dict under their keys, and `convattn.authors.to_authors` "
+        "is the way back."
     )
-    return f"{text}\n\n{_table(('source', 'arguments'), rows)}"
+    return f"{text}\n\n{_table(('source', 'is', 'arguments'), rows)}"
 
 
 @functools.cache
-def _built_by(source: str) -> tuple[type, frozenset[type]]:
-    """Class of what a source builds, and the classes of the blocks in it."""
-    build = authors._sources()[source].build
+def _built_by(source: Source) -> tuple[type, frozenset[type]]:
+    """Class of what a source says that it builds, and the classes of the blocks in it."""
+    build = source.build
     plain: Callable[..., Any] = build.func if isinstance(build, functools.partial) else build
-    made = typing.get_type_hints(plain)["return"]
+    made: type = typing.get_type_hints(plain)["return"]
     if issubclass(made, Block):
         return made, frozenset([made])
-    needed = [p for p in inspect.signature(build).parameters.values() if p.default is p.empty]
-    with torch.device("meta"):
-        module = build(**{p.name: CHANNELS[0] for p in needed})
-    return type(module), frozenset(type(m) for m in module.modules() if isinstance(m, Block))
+    if source.blocks:
+        return made, frozenset[type]().union(*(_built_by(each.block)[1] for each in source.blocks))
+    arguments = inspect.signature(build).parameters.values()
+    if made is nn.Module:  # a network; one that takes the block's name shows which it means
+        named = {each.default for each in arguments} & set(block_names())
+        return made, frozenset(block_class(name) for name in named)
+    # a layer that holds blocks; what it needs are widths
+    needed = {each.name: CHANNELS[0] for each in arguments if each.default is each.empty}
+    with torch.device("meta"), contextlib.suppress(ArgumentError):
+        modules = build(**needed).modules()
+        return made, frozenset(type(module) for module in modules if isinstance(module, Block))
+    return made, frozenset()
 
 
-def _authors_signature(source: str) -> str:
+def _authors_signature(source: Source) -> str:
     shown = []
-    for each in inspect.signature(authors._sources()[source].build).parameters.values():
+    for each in inspect.signature(source.build).parameters.values():
         default = getattr(each.default, "__name__", repr(each.default))
         shown.append(each.name if each.default is each.empty else f"{each.name}={default}")
     return ", ".join(shown)
