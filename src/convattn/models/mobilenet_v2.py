@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.insertion.slots import Slot, number_slots
+from convattn.models._maps import dilate, each_size, last_of_each_size
 
 __all__ = ["MobileNetV2", "mobilenet_v2"]
 
@@ -149,23 +150,18 @@ class MobileNetV2(nn.Module):
         width = width_of(32 * width_mult)
         self.stem = ConvNormAct(in_channels, width, 3, strides[0])
         stages: list[list[InvertedResidual]] = []
-        self.taps: list[int] = []  # numbers of the last blocks before the map shrinks
-        reached, dilation = strides[0], 1
-        for (expansion, channels, repeats), stride in zip(STAGES, strides[1:], strict=True):
+        plan = dilate(strides[1:], output_stride, reached=strides[0])
+        for (expansion, channels, repeats), (stride, (first, others)) in zip(
+            STAGES, plan, strict=True
+        ):
             outputs = width_of(channels * width_mult)
-            before = dilation
-            if stride == 2 and stages:
-                self.taps.append(sum(map(len, stages)) - 1)
-            if stride == 2 and reached == output_stride:
-                stride, dilation = 1, 2 * dilation
-            reached *= stride
-            blocks = [InvertedResidual(width, outputs, stride, expansion, before)]
+            blocks = [InvertedResidual(width, outputs, stride, expansion, first)]
             for _ in range(1, repeats):
-                blocks.append(InvertedResidual(outputs, outputs, 1, expansion, dilation))
+                blocks.append(InvertedResidual(outputs, outputs, 1, expansion, others))
             stages.append(blocks)
             width = outputs
         self.blocks = nn.Sequential(*itertools.chain(*stages))
-        self.taps.append(len(self.blocks) - 1)
+        self.taps = last_of_each_size([n for _, _, n in STAGES], strides[1:])
         self.features_only = features_only
         if not features_only:
             last = width_of(1280 * max(1.0, width_mult))
@@ -183,12 +179,7 @@ class MobileNetV2(nn.Module):
         """(N, in_channels, H, W) -> (N, num_classes), or a map of each size."""
         x = self.stem(x)
         if self.features_only:
-            maps = []
-            for i, block in enumerate(self.blocks):
-                x = block(x)
-                if i in self.taps:
-                    maps.append(x)
-            return maps
+            return each_size(self.blocks, self.taps, x)
         x = self.head(self.blocks(x))
         return self.classifier(self.dropout(x.mean((2, 3))))
 

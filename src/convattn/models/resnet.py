@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.insertion.slots import ConvSlot, Slot, Where, number_slots
+from convattn.models._maps import dilate
 
 __all__ = [
     "BasicBlock",
@@ -186,14 +187,10 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, 64, kernel, stride, kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
-        width, dilation = 64, 1
-        for i, (planes, depth, stride) in enumerate(zip(PLANES, depths, strides, strict=True), 1):
-            before = dilation
-            if stride == 2 and reached == output_stride:
-                stride, dilation = 1, 2 * dilation
-            reached *= stride
-            layer = _stage(block, width, planes, depth, stride, (before, dilation))
-            self.add_module(f"layer{i}", layer)
+        width = 64
+        plan = dilate(strides, output_stride, reached)
+        for i, (planes, depth, stage) in enumerate(zip(PLANES, depths, plan, strict=True), 1):
+            self.add_module(f"layer{i}", _stage(block, width, planes, depth, *stage))
             width = planes * block.expansion
         self.stage_end = nn.ModuleList(Slot("stage_end", p * block.expansion) for p in PLANES)
         classes = 0 if features_only else num_classes
@@ -231,7 +228,7 @@ def _stage(
     planes: int,
     depth: int,
     stride: int,
-    dilations: tuple[int, int],  # of the stage before, which the first block keeps, and its own
+    dilations: tuple[int, int],  # of the first block and of the others
 ) -> nn.Sequential:
     outputs = planes * block.expansion
     shortcut = None
