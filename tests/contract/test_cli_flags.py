@@ -66,10 +66,13 @@ FLAGS = {
         "help", "model_args", "attention", "attention_args", "at", "input_size", "convention",
         "per_layer",
     },
+    "doctor": {"help", "model_args", "attention", "attention_args", "at", "input_size"},
+    "audit": {"help", "as", "arguments", "attention_args"},
     "list": {"help"},
 }  # fmt: skip
 POSITIONS = {
     "eval": ["checkpoint"], "explain": ["checkpoint"], "cost": ["model"], "list": ["what"],
+    "doctor": ["model"], "audit": ["target"],
 }  # fmt: skip
 
 

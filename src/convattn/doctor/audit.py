@@ -114,7 +114,7 @@ def _first_that_runs(found: Target, as_: str, asked: dict[str, Any]) -> tuple[in
         if not found.is_module:
             break
     if not last:
-        raise ArgumentError(f"audit: cannot tell the number of channels of {found.title}")
+        raise ArgumentError(f"cannot tell the number of channels of {found.title}")
     raise _DoesNotRunError(last)
 
 

@@ -47,11 +47,11 @@ def doctor(
         InputError: the model is ours and refuses the size.
     """
     if not isinstance(model, nn.Module):
-        raise ArgumentError(f"doctor: model must be a torch.nn.Module, got {type(model).__name__}")
+        raise ArgumentError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     x = images if images is not None else noise(*(input_size or _usual_size(model)))
     if x.dim() < 3 or len(x) < 2:
         raise ArgumentError(
-            f"doctor: at least two images (N, C, H, W) are needed, got {tuple(x.shape)}: some "
+            f"at least two images (N, C, H, W) are needed, got {tuple(x.shape)}: some "
             "checks compare the images of a batch"
         )
     subject = f"{type(model).__name__} on {' x '.join(map(str, x.shape))}"

@@ -64,6 +64,10 @@ class Patient:
         with torch.no_grad():
             return outputs(self.model, x.clone())
 
+    def repeats(self) -> bool:
+        """Whether two runs agree; not with `y`, which may come from the same random state."""
+        return close(self.run(self.x), self.run(self.x), 1e-5)
+
 
 def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
     """The floating tensors in what the model returns."""

@@ -18,7 +18,7 @@ CONSTANT = 1e-4  # spread below which a gate is a constant; untrained blocks are
 # Forward operators whose backward on CUDA torch.use_deterministic_algorithms refuses or warns of
 # (its documentation, torch 2.15). A pooling to 1x1 runs as a mean and is not among them.
 _NON_DETERMINISTIC = {
-    "_adaptive_avg_pool2d": "x.mean((2, 3), keepdim=True), or a mean over one axis",
+    "_adaptive_avg_pool2d": "a mean over one axis, or x.mean((2, 3), keepdim=True),",
     "_adaptive_avg_pool3d": "x.mean((2, 3, 4), keepdim=True)",
     "adaptive_max_pool2d": "x.amax((2, 3), keepdim=True), or a maximum over one axis",
     "adaptive_max_pool3d": "x.amax((2, 3, 4), keepdim=True)",

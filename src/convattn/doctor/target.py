@@ -89,7 +89,7 @@ class Target:
         except Exception as error:
             raise NotConstructibleError(error_text(error)) from error
         if not isinstance(made, nn.Module):
-            raise ArgumentError(f"audit: {self.title} is no torch.nn.Module")
+            raise ArgumentError(f"{self.title} is no torch.nn.Module")
         return made
 
     def _values(self, channels: int, out_channels: int) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Target:
                 unexplained.append(parameter.name)
         if unexplained:
             raise ArgumentError(
-                f"audit: {self.title} needs {', '.join(unexplained)}; give them as "
+                f"{self.title} needs {', '.join(unexplained)}; give them as "
                 f"arguments={{{unexplained[0]!r}: ...}}"
             )
         return values
@@ -131,19 +131,19 @@ def find_target(target: object, arguments: Mapping[str, Any] | None) -> Target:
         target = _imported(target)
     if isinstance(target, nn.Module):
         if given:
-            raise ArgumentError("audit: arguments are for a class; a module is built already")
+            raise ArgumentError("arguments are for a class; a module is built already")
         original = target
         return Target(type(target).__name__, lambda: copy.deepcopy(original))
     if not (isinstance(target, type) and issubclass(target, nn.Module)):
         raise ArgumentError(
-            f"audit: target must be 'file.py:Class', a torch.nn.Module or its class, got {target!r}"
+            f"target must be 'file.py:Class', a torch.nn.Module or its class, got {target!r}"
         )
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     accepted = {n: p for n, p in inspect.signature(target).parameters.items() if p.kind in named}
     for name in given:
         if name not in accepted:
             raise ArgumentError(
-                f"audit: {target.__name__} has no argument {name!r}; {suggest(name, accepted)}"
+                f"{target.__name__} has no argument {name!r}; {suggest(name, accepted)}"
             )
     free = tuple(p for n, p in accepted.items() if n not in given)
     asks = {p.name.lower() for p in free if p.default is p.empty}
@@ -155,9 +155,9 @@ def _imported(text: str) -> object:
     file, _, name = text.rpartition(":")
     path = Path(file)
     if not file or path.suffix != ".py":
-        raise ArgumentError(f"audit: write the target as path/to/file.py:Class, got {text!r}")
+        raise ArgumentError(f"write the target as path/to/file.py:Class, got {text!r}")
     if not path.is_file():
-        raise DataNotFoundError(f"audit: there is no file {path}")
+        raise DataNotFoundError(f"there is no file {path}")
     module_name = f"convattn_audited_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
@@ -168,11 +168,11 @@ def _imported(text: str) -> object:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ArgumentError(f"audit: {path} cannot be imported: {error_text(error)}") from error
+        raise ArgumentError(f"{path} cannot be imported: {error_text(error)}") from error
     finally:
         sys.path.remove(str(path.resolve().parent))
     classes = [n for n, v in vars(module).items() if isinstance(v, type)]
     if name not in classes:
-        raise ArgumentError(f"audit: {path} has no class {name!r}; {suggest(name, classes)}")
+        raise ArgumentError(f"{path} has no class {name!r}; {suggest(name, classes)}")
     found: object = getattr(module, name)
     return found
