@@ -23,6 +23,9 @@ PLAIN = {
     "resnet152": 60_192_808,
     "mobilenet_v2": 3_504_872,
     "mobilenext": 3_535_416,
+    "efficientnet_b0": 5_288_548,
+    "mobilenet_v3_large": 5_483_032,
+    "mobilenet_v3_small": 2_542_856,
 }
 
 
@@ -52,6 +55,7 @@ WITH_BLOCKS: list[tuple[str, float | None, str, dict[str, Any], int]] = [
     ("mobilenext", 0.75, "none", {}, 2_766_168),
     ("mobilenext", 0.5, "none", {}, 2_152_304),
     ("mobilenext", 0.35, "none", {}, 1_913_976),
+    ("efficientnet_b0", None, "ca", {}, 5_381_804),
     ("resnet18", None, "se", {"bias": False}, 11_776_552),
     ("resnet34", None, "se", {"bias": False}, 21_954_856),
     ("resnet50", None, "se", {"bias": False}, 28_071_976),
@@ -87,6 +91,11 @@ def test_networks_with_blocks(
     with torch.device("meta"):
         net = create_model(name, attention=attention, attention_args=arguments, **widths)
     assert size(net) == expected
+
+
+def test_efficientnet_without_se() -> None:
+    with torch.device("meta"):
+        assert size(create_model("efficientnet_b0", attention="none", at="se")) == 4_652_008
 
 
 # what the kernels per stage add: blocks 3, 4, 6, 3 and so on times k

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.insertion.slots import Slot, number_slots
+from convattn.models._layers import ConvNormAct, make_divisible
 from convattn.models._maps import dilate, each_size, last_of_each_size
 
 __all__ = ["MobileNetV2", "mobilenet_v2"]
@@ -22,42 +23,6 @@ __all__ = ["MobileNetV2", "mobilenet_v2"]
 #         expansion t, output channels c, repeats n
 STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
 STRIDES = (2, 1, 2, 2, 2, 1, 2, 1)  # of the stem, then of each stage
-
-
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to `value`, at least `divisor` and 0.9 `value`."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-class ConvNormAct(nn.Module):
-    """Convolution without bias, batch norm and, if `act`, ReLU6; keeps the size at stride 1.
-
-    A depthwise convolution has a slot between convolution and norm, where SimAM's authors attend.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel_size: int,
-        stride: int = 1,
-        groups: int = 1,
-        act: bool = True,
-        dilation: int = 1,
-    ) -> None:
-        super().__init__()
-        padding = kernel_size // 2 * dilation
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel_size, stride, padding, dilation, groups, bias=False
-        )
-        self.before_norm = Slot("before_norm", outputs) if groups > 1 else nn.Identity()
-        self.norm = nn.BatchNorm2d(outputs)
-        self.act = nn.ReLU6(inplace=True) if act else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride))."""
-        return self.act(self.norm(self.before_norm(self.conv(x))))
 
 
 class InvertedResidual(nn.Module):
@@ -78,7 +43,7 @@ class InvertedResidual(nn.Module):
         self.after_expand = Slot("after_expand", wide) if expands else nn.Identity()
         self.depthwise = ConvNormAct(wide, wide, 3, stride, groups=wide, dilation=dilation)
         self.after_depthwise = Slot("after_depthwise", wide) if expands else nn.Identity()
-        self.project = ConvNormAct(wide, outputs, 1, act=False)
+        self.project = ConvNormAct(wide, outputs, 1, act=None)
         self.before_add = Slot("before_add", outputs)
         self.after_add = Slot("after_add", outputs)
 
@@ -173,7 +138,7 @@ class MobileNetV2(nn.Module):
         if zero_init_residual:
             for block in itertools.chain(*stages):
                 if block.residual:
-                    nn.init.zeros_(block.project.norm.weight)
+                    nn.init.zeros_(block.get_parameter("project.norm.weight"))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """(N, in_channels, H, W) -> (N, num_classes), or a map of each size."""

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.insertion.slots import Slot, number_slots
+from convattn.models._layers import ConvNormAct, make_divisible
 from convattn.models._maps import dilate, each_size, last_of_each_size
-from convattn.models.mobilenet_v2 import ConvNormAct, initialise, make_divisible
+from convattn.models.mobilenet_v2 import initialise
 
 __all__ = ["MobileNeXt", "Sandglass", "mobilenext"]
 
@@ -71,11 +72,11 @@ class Sandglass(nn.Module):
             else nn.Identity()
         )
         self.after_depthwise = Slot("after_depthwise", inputs) if first else nn.Identity()
-        self.reduce = ConvNormAct(inputs, narrow, 1, act=False)
+        self.reduce = ConvNormAct(inputs, narrow, 1, act=None)
         self.expand = ConvNormAct(narrow, outputs, 1)
         self.after_expand = Slot("after_expand", outputs)
         self.last_depthwise = (
-            ConvNormAct(outputs, outputs, 3, stride, groups=outputs, act=False, dilation=dilation)
+            ConvNormAct(outputs, outputs, 3, stride, groups=outputs, act=None, dilation=dilation)
             if last
             else nn.Identity()
         )
