@@ -244,7 +244,7 @@ def test_the_printed_configuration_reads_back(shell: Shell, tmp_path: Path) -> N
         (["--seed", str(2**63)], ["seed must lie in 0..2**63-1", str(2**63)]),
         (["--batch", "4", "--accumulate", "8"], ["accumulate (8)", "batch (4)"]),
         (["--attention", "caa"], ["'caa'", "did you mean 'ca'"]),
-        (["--model", "mobilenet"], ["'mobilenet'", "did you mean 'mobilenet_v2'"]),
+        (["--model", "mobilenetv2"], ["'mobilenetv2'", "did you mean 'mobilenet_v2'"]),
         (["--attention", "ca", "--attention_args.reducton", "8"], ["reducton", "reduction"]),
         (["--attention", "ca", "--attention_args.reduction", "x"], ["reduction", "'x'"]),
         (["--attention_args.reduction", "8"], ["reduction", "without a block"]),
@@ -318,7 +318,7 @@ def test_an_empty_class_is_named(shell: Shell, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (["cost", "mobilenet"], ["'mobilenet'", "did you mean 'mobilenet_v2'"]),
+        (["cost", "mobilenetv2"], ["'mobilenetv2'", "did you mean 'mobilenet_v2'"]),
         (["cost", "mobilenet_v2", "--attention", "caa"], ["'caa'", "did you mean 'ca'"]),
         (["cost", "mobilenet_v2", "--convention", "x"], ["convention", "'conv+linear', 'all-ops'"]),
         (["cost", "mobilenet_v2", "--model_args.width_mult", "x"], ["width_mult", "'x'"]),

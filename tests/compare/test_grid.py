@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from convattn.compare.compare import _at_one_position
 from convattn.compare.grid import cells_of
 from convattn.core.config import CompareConfig, TrainConfig
 from convattn.core.errors import ArgumentError
@@ -52,6 +53,15 @@ def test_every_block_with_every_seed_all_else_equal(tmp_path: Path) -> None:
         assert cell.config.attention == cell.varied["attention"]
         assert cell.config.lr == cell.varied["lr"]
         assert cell.config.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "usual"), [("mobilenet_v2", "after_depthwise"), ("resnet18", "before_add")]
+)
+def test_all_blocks_at_one_position(model: str, usual: str) -> None:
+    # BAM's own authors put it elsewhere in ResNets; in a comparison that would be unfair
+    assert _at_one_position(TrainConfig(model=model)).at == usual
+    assert _at_one_position(TrainConfig(model=model, at="after_add")).at == "after_add"
 
 
 @pytest.mark.parametrize(

@@ -505,3 +505,10 @@ def test_pictures_of_many_classes_and_of_few_rows(tmp_path: Path) -> None:
     ]
     write_curves(tmp_path / "c.png", rows)
     assert all((tmp_path / f"{n}.png").read_bytes().startswith(b"\x89PNG") for n in "abc")
+
+
+def test_number_of_classes_is_the_datas() -> None:
+    config = TrainConfig(model_args={"num_classes": 7, "width_mult": 0.1})
+    data = open_classification("scenes", train_count=20, test_count=20, size=32)
+    with pytest.raises(ArgumentError, match="num_classes 7, but the data decide it"):
+        Classification(config, data)

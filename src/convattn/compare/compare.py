@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from convattn.core.errors import ArgumentError
 from convattn.core.files import write_json
 from convattn.cost import cost, measure
 from convattn.data.classification import chance_level, linear_baseline
+from convattn.models import create_model
 from convattn.tasks.classification import restore
 from convattn.tasks.gates import gate_picture
 from convattn.tasks.train import open_data
@@ -51,7 +52,8 @@ def compare(
     root = Path(base.project) / (base.name or "compare")
     jobs = grid.jobs or _default_jobs(base)
     if jobs > 1 and base.threads is None:
-        base = TrainConfig(**{**asdict(base), "threads": 1})
+        base = replace(base, threads=1)
+    base = _at_one_position(base)
     cells = cells_of(base, grid, root)
     failed = run_cells(cells, jobs, watcher)
     done = [cell for cell in cells if cell.key not in failed]
@@ -83,6 +85,15 @@ def compare(
         command=command or None,
     )
     return found, report, failed
+
+
+def _at_one_position(base: TrainConfig) -> TrainConfig:
+    """Every block at the network's usual position; alone each would go to its own authors'."""
+    if base.at is not None:
+        return base
+    with torch.device("meta"):
+        model = create_model(base.model, **base.model_args)
+    return replace(base, at=str(model.default_position))
 
 
 def _default_jobs(base: TrainConfig) -> int:

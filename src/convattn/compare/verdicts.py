@@ -155,8 +155,10 @@ def _place_of(c: Comparison, focus: str) -> list[str]:
     word, most, sign = ("higher", "highest", 1) if c.higher_is_better else ("lower", "lowest", -1)
     best = max(ranked, key=lambda v: sign * v.mean)
     if sign * best.mean <= sign * ours.mean:
+        tied = [v.label for v in ranked if v.mean == ours.mean and v.label != focus]
+        shared = f", as {joined(tied)} has" if tied else ""
         return [
-            f"{focus} has the {most} mean, but its interval overlaps another's, "
+            f"{focus} has the {most} mean{shared}, but its interval overlaps another's, "
             "so it is not placed first."
         ]
     values = f"{value_text(c, best.mean)} against {value_text(c, ours.mean)}"

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import DataLoader
 
-from convattn.core.config import TrainConfig, config_from_dict, differences
+from convattn.core.config import TrainConfig
 from convattn.core.environment import environment
-from convattn.core.errors import ArgumentError, CheckpointError, NonFiniteError
+from convattn.core.errors import NonFiniteError
 from convattn.core.files import save_checkpoint
 from convattn.core.protocols import Reporter, Task
 from convattn.core.seeds import derive, draw_from
@@ -25,6 +24,7 @@ from convattn.engine.guard import BufferSnapshot, first_non_finite, non_finite_g
 from convattn.engine.launch import launch
 from convattn.engine.optim import learning_rate, make_optimizer
 from convattn.engine.order import Order
+from convattn.engine.resume import resume, to_keep
 from convattn.engine.run import RunFolder
 from convattn.engine.signals import Interrupted, pending_signal
 from convattn.engine.state import TrainState, averaged
@@ -45,9 +45,7 @@ def fit(task: Task, config: TrainConfig, run: RunFolder, reporter: Reporter) -> 
         Interrupted: SIGINT or SIGTERM; a checkpoint was written.
         CheckpointError: the checkpoints are of another configuration or other data, or unreadable.
     """
-    trainer = _Trainer(task, config, run, reporter)
-    trainer.resume()
-    return trainer.train()
+    return _Trainer(task, config, run, reporter).train()
 
 
 class _Trainer:
@@ -75,6 +73,7 @@ class _Trainer:
             scaler=getattr(self.fabric._precision, "scaler", None),
             ema=averaged(model, config.ema) if config.ema else None,
         )
+        resume(self.state, run, config, task, self.fabric.device.type, reporter)
         self.buffers = BufferSnapshot(model)
 
     def train(self) -> dict[str, float]:
@@ -260,51 +259,6 @@ class _Trainer:
 
     def _save(self) -> None:
         if self.fabric.is_global_zero:
-            kept = {
-                **self.state.dump(),
-                "config": asdict(self.config),
-                "fingerprint": self.task.fingerprint,
-                "bits": self._bits(),
-            }
+            kept = to_keep(self.state, self.config, self.task, self.fabric.device.type)
             self.run.save(self.state.step, kept, self.config.keep)
         self.fabric.barrier()
-
-    def _bits(self) -> dict[str, Any]:
-        """What decides whether a continued run is bit-identical."""
-        facts = environment(self.fabric.device.type)
-        return {k: facts[k] for k in ("processor", "threads", "device", "versions")}
-
-    def resume(self) -> None:
-        """Continue from the newest readable checkpoint, if there is one that fits."""
-        saved, problems = self.run.latest()
-        for problem in problems:
-            self.reporter.note(problem)
-        if saved is None:
-            return
-        try:
-            made_with = config_from_dict(saved["config"], "its configuration")
-            changed = differences(made_with, self.config)
-        except (ArgumentError, KeyError) as error:
-            raise CheckpointError(
-                f"cannot resume {self.run.path}: made by another version of convattn ({error})"
-            ) from error
-        if saved["fingerprint"] != self.task.fingerprint:
-            changed.append("the data are not those of the checkpoint")
-        if changed:
-            raise CheckpointError(
-                f"cannot resume {self.run.path}: {'; '.join(changed)}. Resume without these "
-                "changes, or start another run under another --name."
-            )
-        for fact, value in self._bits().items():
-            if saved["bits"][fact] != value:
-                self.reporter.note(
-                    f"the checkpoint was made with {fact} {saved['bits'][fact]}, this is {value}; "
-                    "results will not be bit-identical"
-                )
-        try:
-            self.state.load(saved)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                f"cannot resume {self.run.path}: its state does not fit this network or optimiser "
-                f"({shorten(str(error), 300)})"
-            ) from error

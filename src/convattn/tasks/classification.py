@@ -74,6 +74,11 @@ class Classification:
     metric = "top1"
 
     def __init__(self, config: TrainConfig, data: ClassificationData) -> None:
+        if "num_classes" in config.model_args:
+            raise ArgumentError(
+                f"model_args holds num_classes {config.model_args['num_classes']!r}, but the data "
+                f"decide it ({len(data.classes)} classes in {data.name}); leave it out"
+            )
         self.data = data
         size = config.imgsz or data.image_size or PHOTO_SIZE
         native = size == data.image_size
