@@ -1,7 +1,8 @@
-"""cfzd/FcaNet: multi-spectral channel attention."""
+"""cfzd/FcaNet: multi-spectral channel attention and its networks."""
 
 from __future__ import annotations
 
+from convattn.authors._resnet import in_blocks, resnet_builder
 from convattn.authors._source import Source
 from convattn.blocks.fca import FCA
 from convattn.core.errors import ArgumentError
@@ -26,10 +27,21 @@ def _layer(
     )
 
 
+_LAYER = Source(
+    ("cfzd/FcaNet:model/layer.py:MultiSpectralAttentionLayer",),
+    _layer,
+    keys=((r"basis", "dct_layer.weight"), (r"fc1", "fc.0"), (r"fc2", "fc.2")),
+)
+
 SOURCES = (
-    Source(
-        ("cfzd/FcaNet:model/layer.py:MultiSpectralAttentionLayer",),
-        _layer,
-        keys=((r"basis", "dct_layer.weight"), (r"fc1", "fc.0"), (r"fc2", "fc.2")),
+    _LAYER,
+    *(
+        Source(
+            (f"cfzd/FcaNet:model/fcanet.py:fcanet{depth}",),
+            # the sizes of the stages' maps for an image of 224x224
+            resnet_builder(depth, "fca", attention_per_stage={"dct_size": (56, 28, 14, 7)}),
+            blocks=in_blocks("att", _LAYER),
+        )
+        for depth in (34, 50, 101, 152)
     ),
 )

@@ -1,8 +1,9 @@
-"""MCG-NKU/SCNet: the self-calibrated convolution and the residual block that holds it."""
+"""MCG-NKU/SCNet: the self-calibrated convolution, its residual block and networks."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from convattn.authors._source import Source
 from convattn.blocks.scconv import SCConv
 from convattn.core.checks import check_positive
 from convattn.core.errors import ArgumentError
+from convattn.models.resnet import ResNet
 
 __all__ = ["SOURCES", "SCBottleneck"]
 
@@ -28,6 +30,8 @@ class SCBottleneck(nn.Module):
         groups: of the 3x3 convolutions.
         shortcut: applied to the input where its shape is not the output's.
     """
+
+    expansion = 4
 
     def __init__(
         self,
@@ -106,6 +110,13 @@ def _bottleneck(
     )
 
 
+def _scnet(depths: tuple[int, int, int, int]) -> Callable[..., ResNet]:
+    def build(num_classes: int = 1000) -> ResNet:
+        return ResNet(SCBottleneck, depths, num_classes=num_classes)
+
+    return build
+
+
 def _check_norm(norm_layer: object) -> None:
     if norm_layer not in (None, nn.BatchNorm2d, "nn.BatchNorm2d"):
         raise ArgumentError(f"norm_layer must be nn.BatchNorm2d, got {norm_layer!r}")
@@ -124,5 +135,16 @@ SOURCES = (
         (f"{_REPOSITORY}:SCBottleneck",),
         _bottleneck,
         keys=((r"(scconv\.)k2\.([01])", _behind_pool), (r"shortcut", "downsample")),
+    ),
+    *(
+        Source(
+            (f"{_REPOSITORY}:{name}",),
+            _scnet(depths),
+            keys=(
+                (r"(layer\d\.\d+\.scconv\.)k2\.([01])", _behind_pool),
+                (r"(layer\d\.\d+\.)shortcut", r"\1downsample"),
+            ),
+        )
+        for name, depths in (("scnet50", (3, 4, 6, 3)), ("scnet101", (3, 4, 23, 3)))
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convattn.authors._resnet import DEPTHS, in_blocks, resnet_builder
 from convattn.authors._source import Source, conv_shape
 from convattn.blocks.se import SE
 from convattn.core.errors import ArgumentError
@@ -26,6 +27,8 @@ def _sem(inp: int, oup: int) -> SE:
 _FC = ((r"fc1", "fc.0"), (r"fc2", "fc.2"))
 _SRM = "hyunjaelee410/style-based-recalibration-module:models/recalibration_modules.py"
 
+_MOSKOMULE = Source(("moskomule/senet.pytorch:senet/se_module.py:SELayer",), _moskomule, keys=_FC)
+
 SEM = Source(
     ("houqb/ssdlite-pytorch-mobilenext:ssd/modeling/backbone/se_mbv2.py:SEM",),
     _sem,
@@ -34,7 +37,15 @@ SEM = Source(
 )
 
 SOURCES = (
-    Source(("moskomule/senet.pytorch:senet/se_module.py:SELayer",), _moskomule, keys=_FC),
+    _MOSKOMULE,
+    *(
+        Source(
+            (f"moskomule/senet.pytorch:senet/se_resnet.py:se_resnet{depth}",),
+            resnet_builder(depth, "se", attention_args={"bias": False}),
+            blocks=in_blocks("se", _MOSKOMULE),
+        )
+        for depth in DEPTHS
+    ),
     Source((f"{_SRM}:SELayer",), _srm_port, keys=_FC),
     SEM,
 )
