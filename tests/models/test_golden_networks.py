@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from conftest import GOLDEN
 from convattn import authors
+from oracles import GOLDEN
 
 
 def source_of(golden: dict[str, Any]) -> str:
