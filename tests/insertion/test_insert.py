@@ -24,8 +24,6 @@ WHERE = {
     "densenet121": "stage_end",
     "convnext_tiny": "after_add",
     "timm/resnet18": "after_conv2",
-    "timm/regnety_002": "after_add",
-    "timm/convnext_atto": "before_add",
     "ours/mobilenet_v2": "after_expand",
     "plain": ["shared", "merge"],
     "sequential": "stage_end",
@@ -86,7 +84,7 @@ def spoil(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize("host", ["resnet18", "mobilenet_v2", "sequential"])
+@pytest.mark.parametrize("host", ["resnet18", "sequential"])
 def test_gradients_within_two_steps(host: str, block: str) -> None:
     model = insert(build(host), block, at=WHERE[host], **BLOCKS[block]).train()
     blocks = [model.get_submodule(found.path) for found in find(model)]

@@ -11,6 +11,7 @@ from convattn.insertion.trace import Call, Op, Trace
 __all__ = ["Flow", "Residual"]
 
 _NOT_POINTWISE = ("pool", "upsample", "roll", "flip", "cumsum", "softmax")
+_SHORTCUT = 2  # convolutions: a projection, in GhostNet behind a depthwise one
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ class Flow:
         if not self.is_map(a) or self.trace.shapes[a] != self.trace.shapes[b]:
             return None
         convolved = self._meet(a, b)
-        if convolved is None or convolved[0] == convolved[1]:
+        # both sides of a sum of parallel branches convolve; a shortcut at most projects
+        if convolved is None or convolved[0] == convolved[1] or min(convolved) > _SHORTCUT:
             return None
         branch = a if convolved[0] > convolved[1] else b
         call = self.trace.calls[op.call]
@@ -153,7 +155,8 @@ class Flow:
     def _meet(self, a: int, b: int) -> tuple[int, int] | None:
         """Products on the way from the last value that both depend on, to each of them.
 
-        Ways through smaller maps do not count: a feature pyramid merges, it has no shortcut.
+        Ways through smaller or enlarged maps do not count: a feature pyramid merges, it has no
+        shortcut.
         """
         area = self.area(a)
         count: dict[int, dict[int, int]] = {a: {0: 0}, b: {1: 0}}
@@ -164,7 +167,7 @@ class Flow:
             if len(mine) == 2:
                 return mine[0], mine[1]
             op = self.made_by(value)
-            for v in set(op.inputs) if op else ():
+            for v in set(op.inputs) if op and "upsample" not in op.name else ():
                 if self.is_map(v) and self.area(v) < area:
                     continue
                 if v not in count:
@@ -193,7 +196,7 @@ class Flow:
     def branch(self, value: int, call: Call) -> list[int]:
         """Convolutions of a building block's branch that ends in `value`, in order."""
         products = self._branch_products(value, call)
-        return [i for i in products if self.trace.ops[i].name == "convolution"]
+        return [i for i in products if len(self.trace.ops[i].weight) == 4]
 
     # Building blocks
 

@@ -17,7 +17,7 @@ from convattn.insertion.flow import Flow
 from convattn.insertion.places import At, Place, find_places
 from convattn.insertion.planning import Args, Plan, prepare
 from convattn.insertion.probe import Probe, probe
-from convattn.insertion.rules import find_positions
+from convattn.insertion.rules import find_positions, usable
 from convattn.insertion.slots import slot_positions
 from convattn.insertion.surgery import Mark, attach
 
@@ -192,5 +192,5 @@ def positions(
 
 
 def _counts(host: nn.Module, probed: Probe) -> dict[str, int]:
-    counts = {name: len(found) for name, found in find_positions(Flow(probed.trace)).items()}
+    counts = usable(find_positions(Flow(probed.trace)))
     return counts | {name: len(paths) for name, paths in slot_positions(host).items()}

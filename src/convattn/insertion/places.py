@@ -13,7 +13,7 @@ from torch import nn
 
 from convattn.core.errors import ArgumentError, InputError, UnknownNameError
 from convattn.insertion.flow import Flow
-from convattn.insertion.rules import find_positions
+from convattn.insertion.rules import find_positions, usable
 from convattn.insertion.slots import Slot, slot_positions
 from convattn.insertion.stages import stage_ends
 from convattn.insertion.surgery import way_of
@@ -147,7 +147,7 @@ def _paths(host: nn.Module, flow: Flow, at: At) -> dict[str, str]:
     for path in matches:
         unique.setdefault(id(modules[path]), path)
     if not unique:
-        counts = {name: len(calls) for name, calls in positions.items()}
+        counts = usable(positions)
         counts |= {name: len(paths) for name, paths in slot_positions(host).items()}
         known = ", ".join(f"{name} ({n})" for name, n in counts.items()) or "none"
         wanted = at if isinstance(at, str) else ""

@@ -221,7 +221,7 @@ def _rehearse(host: nn.Module, probed: Probe, work: list[tuple[Place, Block, Mar
         if calls != len(place.sizes):
             raise ArgumentError(
                 f"{type(host).__name__} calls {place.path} {len(place.sizes)} times but a block "
-                f"there {calls} times; choose another place"
+                f"there {calls} times: it may walk over its children. Choose the last of them"
             )
     before, after = probed.trace.calls[0].returned, trace.calls[0].returned
     if before != after:

@@ -131,8 +131,9 @@ def _sizes(host: nn.Module, input_size: Any) -> list[tuple[int, ...]]:
             )
         return [size]
     convolutions = (m for m in host.modules() if isinstance(m, nn.Conv2d))
-    channels = next((c.in_channels for c in convolutions), 3)
-    return [(1, channels, n, n) for n in _SIZES]
+    first = next((c.in_channels for c in convolutions), 3)
+    # 3 again for stems that fold the image before they convolve
+    return [(1, c, n, n) for c in dict.fromkeys((first, 3)) for n in _SIZES]
 
 
 @dataclass

@@ -7,7 +7,7 @@ after_depthwise   behind the depthwise convolution, its norm and activation, bef
 before_project    in front of the 1x1 projection behind the depthwise convolution, behind any SE
 before_add        end of a building block's branch, before the shortcut is added; also in blocks
                   of the same class without a shortcut, as the ECA authors do
-after_add         output of those blocks, behind the activation that follows the sum
+after_add         output of those blocks, behind the last sum and the activation that follows it
 stage_end         last block before each reduction of the map
 after_conv1, ...  behind the first, second, ... convolution of a building block's branch, before
                   its norm, as SimAM's authors do with after_conv2
@@ -22,7 +22,7 @@ from convattn.insertion.stages import stage_ends
 from convattn.insertion.surgery import way_of
 from convattn.insertion.trace import Call, Op
 
-__all__ = ["find_positions"]
+__all__ = ["find_positions", "usable"]
 
 Found = dict[str, list[Call | None]]  # None: no module outputs this value
 
@@ -36,7 +36,18 @@ def find_positions(flow: Flow) -> Found:
     found["stage_end"] = list(stage_ends(flow))
     for number, calls in enumerate(_convolutions(flow), 1):
         found[f"after_conv{number}"] = calls
-    return {name: calls for name, calls in found.items() if calls}
+    return {name: _unique(calls) for name, calls in found.items() if calls}
+
+
+def _unique(calls: list[Call | None]) -> list[Call | None]:
+    """Without further calls of the same module."""
+    first = {id(call.module) if call else -i: call for i, call in reversed([*enumerate(calls, 1)])}
+    return list(reversed(first.values()))
+
+
+def usable(found: Found) -> dict[str, int]:
+    """Number of places of the positions at each of which a module of its own outputs the map."""
+    return {name: len(calls) for name, calls in found.items() if None not in calls}
 
 
 def _depthwise(flow: Flow) -> Found:
@@ -87,9 +98,14 @@ def _residual(flow: Flow) -> Found:
         before.append(place_of(flow, branch, strictly) or (None if _adds(sums, block) else block))
         total = sums.get((id(block), branch))
         value = branch if total is None else flow.after(total)
-        whole = block.output in (branch if total is None else total, value)
-        within = lambda c, b=block: _within(c, b)  # noqa: E731
-        after.append(block if whole else place_of(flow, value, within))
+        if block.output in (total, value):
+            after.append(block)
+        elif not any(
+            owner == id(block) and block.output in (sum_, flow.after(sum_))
+            for (owner, _), sum_ in sums.items()
+        ):
+            within = lambda c, b=block: _within(c, b)  # noqa: E731
+            after.append(place_of(flow, value, within))
     return {"before_add": before, "after_add": after}
 
 
@@ -103,9 +119,12 @@ def _within(call: Call, outer: Call) -> bool:
 
 def _convolutions(flow: Flow) -> list[list[Call | None]]:
     """For the first, second, ... convolution of each block: where its output is."""
-    found: list[list[Call | None]] = []
+    convolutions: dict[int, set[int]] = {}  # by index of the block's call; it may hold two sums
     for block, branch in flow.blocks:
-        for number, i in enumerate(flow.branch(branch, block)):
+        convolutions.setdefault(block.index, set()).update(flow.branch(branch, block))
+    found: list[list[Call | None]] = []
+    for inside in convolutions.values():
+        for number, i in enumerate(sorted(inside)):
             if number == len(found):
                 found.append([])
             value = flow.trace.ops[i].outputs[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from torch import nn
+
 from convattn.insertion.flow import Flow
 from convattn.insertion.trace import Call
 
@@ -18,7 +20,27 @@ def _children(flow: Flow, call: Call) -> list[Call]:
 
 def stage_ends(flow: Flow) -> list[Call]:
     """The last building block before each reduction of the map, in order."""
-    return list(_ends(flow, flow.trace.calls[0])) if flow.trace.calls else []
+    found: list[Call] = []
+    for end in _ends(flow, flow.trace.calls[0]) if flow.trace.calls else ():
+        if found and _map_area(flow, found[-1]) == _map_area(flow, end):
+            found.pop()  # several containers of one stage
+        found.append(end)
+    return [_inside(flow, end) for end in found]
+
+
+def _inside(flow: Flow, call: Call) -> Call:
+    """The last child of a module that may walk over its children and would meet a new one."""
+    kids = _children(flow, call)
+    values = [call.inputs[0] if call.inputs else None, *(kid.output for kid in kids)]
+    walks = (
+        bool(kids)
+        and (len(kids) > 1 or any(kids[0] is block for block, _ in flow.blocks))
+        and type(call.module).forward is not nn.Sequential.forward
+        and [kid.module for kid in kids] == list(call.module.children())
+        and all(kid.inputs == (value,) for kid, value in zip(kids, values, strict=False))
+        and values[-1] == call.output
+    )
+    return _inside(flow, kids[-1]) if walks else call
 
 
 def _ends(flow: Flow, call: Call) -> Iterator[Call]:
@@ -48,6 +70,8 @@ def _end_of(flow: Flow, run: list[Call]) -> list[Call]:
 
 def _spans(flow: Flow, call: Call) -> bool:
     """Whether several stages lie inside a call."""
+    if any(call is block for block, _ in flow.blocks):
+        return False
     kids = _children(flow, call)
     if any(_spans(flow, kid) for kid in kids):
         return True
