@@ -331,7 +331,7 @@ def _built_by(source: Source) -> tuple[type, frozenset[type]]:
     """Class of what a source says that it builds, and the classes of the blocks in it."""
     build = source.build
     plain: Callable[..., Any] = build.func if isinstance(build, functools.partial) else build
-    made: type = typing.get_type_hints(plain)["return"]
+    made: type = plain if isinstance(plain, type) else typing.get_type_hints(plain)["return"]
     if issubclass(made, Block):
         return made, frozenset([made])
     if source.blocks:

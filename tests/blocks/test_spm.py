@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import GOLDEN, golden_cases
 from convattn import authors
 from convattn.blocks.spm import SPM
 from convattn.core.errors import InputError
 from convattn.cost import cost
+from oracles import GOLDEN, golden_cases
 
 CASES = [c for c in golden_cases() if c["block"] == "SPM"]
 

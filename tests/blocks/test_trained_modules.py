@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import SHARED
 from convattn import authors
 from convattn.blocks.ca import CA
 from convattn.blocks.cbam import CBAM
 from convattn.blocks.eca import ECA
 from convattn.blocks.se import SE
+from oracles import SHARED
 
 WEIGHTS = SHARED / "data" / "weights"
 pytestmark = pytest.mark.skipif(

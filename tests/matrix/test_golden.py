@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from conftest import GOLDEN, golden_cases
 from convattn import authors
+from oracles import GOLDEN, golden_cases
 
 # cases of an authors' file that was edited in a way no argument of theirs expresses
 EDITED: dict[str, dict[str, Any]] = {"BAM_paper_sum": {"variant": "paper"}}
