@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from insertion_hosts import build
 from torch import Tensor, nn
 
 from convattn import create_model, find, insert, rebuild, remove
+from convattn.core.errors import ArgumentError
 from convattn.insertion import insertions
 
 WHERE = {
@@ -159,6 +161,27 @@ def test_compile_and_fx(host: str) -> None:
     from torch.fx.experimental.optimization import fuse
 
     torch.testing.assert_close(run(fuse(model)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_data_parallel_reduces_the_blocks(tmp_path: Path) -> None:
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = insert(build("resnet18"), "se", at="before_add").train()
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        for _ in range(2):  # an unused parameter would be reported at the second step
+            wrapped(BATCH).sum().backward()
+        assert all(p.grad is not None for p in model.parameters())
+        with pytest.raises(ArgumentError, match="then wrap it"):
+            insert(wrapped, "eca", at="stage_end")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_export_keeps_the_blocks() -> None:
+    model = trained("resnet18")
+    program = torch.export.export(model, (BATCH,))
+    torch.testing.assert_close(run(program.module()), run(model))
 
 
 def test_synchronised_batch_norm_keeps_the_blocks() -> None:

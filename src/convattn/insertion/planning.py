@@ -146,7 +146,7 @@ def prepare(
                 '. init="authors" starts it as its authors do' if "identity" in str(error) else ""
             )
             shown = f"{place.path or '(the model itself)'} ({place.channels} channels)"
-            raise ArgumentError(f"at {shown}: {error}{hint}") from error
+            raise ArgumentError(f"at {shown}: {str(error).rstrip('.')}.{hint}") from error
         new.to(device=place.device, dtype=place.dtype)
         new.train(host.get_submodule(place.path).training)
         own_parameters = sum(p.numel() for p in new.parameters())
