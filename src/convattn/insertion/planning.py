@@ -142,9 +142,7 @@ def prepare(
             if init == "identity":
                 new.start_as_identity()
         except ConvattnError as error:
-            hint = (
-                '. init="authors" starts it as its authors do' if "identity" in str(error) else ""
-            )
+            hint = ' init="authors" starts it as its authors do' if "identity" in str(error) else ""
             shown = f"{place.path or '(the model itself)'} ({place.channels} channels)"
             raise ArgumentError(f"at {shown}: {str(error).rstrip('.')}.{hint}") from error
         new.to(device=place.device, dtype=place.dtype)
