@@ -56,7 +56,7 @@ TIMM: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "block", "must", "may"), MISTAKES, ids=lambda v: str(v)[:16])
+@pytest.mark.parametrize(("name", "block", "must", "may"), MISTAKES, ids=[m[0] for m in MISTAKES])
 def test_mistake_is_found(name: str, block: str, must: set[str], may: set[str]) -> None:
     report = audit(f"{SPECIMENS}:{name}", block)
     assert must <= report.codes
