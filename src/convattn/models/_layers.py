@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from convattn.insertion.slots import Slot
 from convattn.ops import apply_gates, global_mean
 
-__all__ = ["ConvNormAct", "InvertedBottleneck", "SqueezeExcite", "make_divisible"]
+__all__ = [
+    "ConvNormAct",
+    "InvertedBottleneck",
+    "SameConv2d",
+    "SqueezeExcite",
+    "make_divisible",
+]
 
 ReLU6 = partial(nn.ReLU6, inplace=True)
 
@@ -20,6 +26,23 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to `value`, at least `divisor` and 0.9 `value`."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+class SameConv2d(nn.Conv2d):
+    """TensorFlow's padding SAME: as much as the map's size needs, the odd one right and below.
+
+    At stride 2 and even sizes a 3x3 kernel then starts at the first position, where `padding=1`
+    starts one before it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride))."""
+        pads: list[int] = []
+        axes = zip(x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
+        for size, kernel, stride, dilation in reversed(list(axes)):  # F.pad begins at the last
+            total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+            pads += [total // 2, total - total // 2]
+        return self._conv_forward(F.pad(x, pads), self.weight, self.bias)
 
 
 class ConvNormAct(nn.Module):
@@ -38,10 +61,11 @@ class ConvNormAct(nn.Module):
         act: Callable[[], nn.Module] | None = ReLU6,
         dilation: int = 1,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        same: bool = False,
     ) -> None:
         super().__init__()
-        padding = kernel_size // 2 * dilation
-        self.conv = nn.Conv2d(
+        kind, padding = (SameConv2d, 0) if same else (nn.Conv2d, kernel_size // 2 * dilation)
+        self.conv = kind(
             inputs, outputs, kernel_size, stride, padding, dilation, groups, bias=False
         )
         self.before_norm = Slot("before_norm", outputs) if groups > 1 else nn.Identity()

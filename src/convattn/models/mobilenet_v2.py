@@ -33,7 +33,13 @@ class InvertedResidual(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, expansion: float, dilation: int = 1
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        expansion: float,
+        dilation: int = 1,
+        same: bool = False,
     ) -> None:
         super().__init__()
         expands = expansion != 1
@@ -41,7 +47,9 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
         self.expand = ConvNormAct(inputs, wide, 1) if expands else nn.Identity()
         self.after_expand = Slot("after_expand", wide) if expands else nn.Identity()
-        self.depthwise = ConvNormAct(wide, wide, 3, stride, groups=wide, dilation=dilation)
+        self.depthwise = ConvNormAct(
+            wide, wide, 3, stride, groups=wide, dilation=dilation, same=same
+        )
         self.after_depthwise = Slot("after_depthwise", wide) if expands else nn.Identity()
         self.project = ConvNormAct(wide, outputs, 1, act=None)
         self.before_add = Slot("before_add", outputs)
@@ -71,6 +79,7 @@ class MobileNetV2(nn.Module):
             whole numbers.
         features_only: return the last map of each size, and have no classifier.
         output_stride: 32, 16 or 8: later stages keep the map's size and dilate instead.
+        same_padding: pad as TensorFlow does, for weights trained there.
 
     Shape:
         (N, in_channels, H, W) -> logits (N, K); pooled features (N, 1280) with `num_classes=0`;
@@ -94,6 +103,7 @@ class MobileNetV2(nn.Module):
         round_widths: bool = True,
         features_only: bool = False,
         output_stride: int = 32,
+        same_padding: bool = False,
     ) -> None:
         super().__init__()
         if not width_mult > 0:
@@ -113,16 +123,18 @@ class MobileNetV2(nn.Module):
             return make_divisible(channels, divisor) if round_widths else int(channels)
 
         width = width_of(32 * width_mult)
-        self.stem = ConvNormAct(in_channels, width, 3, strides[0])
+        self.stem = ConvNormAct(in_channels, width, 3, strides[0], same=same_padding)
         stages: list[list[InvertedResidual]] = []
         plan = dilate(strides[1:], output_stride, reached=strides[0])
         for (expansion, channels, repeats), (stride, (first, others)) in zip(
             STAGES, plan, strict=True
         ):
             outputs = width_of(channels * width_mult)
-            blocks = [InvertedResidual(width, outputs, stride, expansion, first)]
+            blocks = [InvertedResidual(width, outputs, stride, expansion, first, same_padding)]
             for _ in range(1, repeats):
-                blocks.append(InvertedResidual(outputs, outputs, 1, expansion, others))
+                blocks.append(
+                    InvertedResidual(outputs, outputs, 1, expansion, others, same_padding)
+                )
             stages.append(blocks)
             width = outputs
         self.blocks = nn.Sequential(*itertools.chain(*stages))
