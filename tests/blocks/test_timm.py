@@ -24,7 +24,11 @@ FORMS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("se", "squeeze_excite.py:SEModule", "se", {"variant": "timm"}),
     ("eca", "eca.py:EcaModule", "eca", {"variant": "timm"}),
     ("cbam", "cbam.py:CbamModule", "cbam", {"variant": "timm"}),
+    ("ese", "squeeze_excite.py:EffectiveSEModule", "ese", {}),
+    ("gc", "global_context.py:GlobalContext", "gc", {"variant": "timm"}),
+    ("nl", "non_local_attn.py:NonLocalAttn", "non_local", {"variant": "timm"}),
 ]
+FIRST = {"nl": "in_channels"}  # what theirs calls the channels
 each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0])
 
 
@@ -47,7 +51,7 @@ def test_loads_and_agrees(
 ) -> None:
     name, file, block, arguments = form
     layer, source = theirs(name, channels), f"{LAYERS}/{file}"
-    built = authors.create(source, channels=channels)
+    built = authors.create(source, **{FIRST.get(name, "channels"): channels})
     named = create_block(block, channels, **arguments)
     x = torch.randn(2, channels, 7, 5)
     for ours in (built, named):
@@ -75,11 +79,16 @@ def test_loads_and_agrees(
         ("se", "squeeze_excite.py:SEModule", {"rd_ratio": 0.25, "bias": False}),
         ("cbam", "cbam.py:CbamModule", {"rd_ratio": 0.125, "spatial_kernel_size": 3}),
         ("eca", "eca.py:EcaModule", {"gamma": 1}),
+        ("gc", "global_context.py:GlobalContext", {"fuse_add": True, "rd_ratio": 0.25}),
+        ("gc", "global_context.py:GlobalContext", {"fuse_add": True, "fuse_scale": False}),
+        ("gc", "global_context.py:GlobalContext", {"use_attn": False, "rd_channels": 5}),
+        ("nl", "non_local_attn.py:NonLocalAttn", {"use_scale": False, "rd_ratio": 0.5}),
+        ("nl", "non_local_attn.py:NonLocalAttn", {"rd_channels": 5}),
     ],
 )
 def test_their_arguments(name: str, file: str, arguments: dict[str, Any]) -> None:
     layer, source = theirs(name, 64, **arguments), f"{LAYERS}/{file}"
-    ours = authors.create(source, channels=64, **arguments)
+    ours = authors.create(source, **{FIRST.get(name, "channels"): 64}, **arguments)
     authors.load_authors(ours, layer.state_dict(), source=source)
     x = torch.randn(2, 64, 7, 5)
     torch.testing.assert_close(ours.eval()(x), layer.eval()(x), rtol=1e-6, atol=1e-6)
@@ -99,3 +108,25 @@ def test_the_authors_weights_are_not_timms() -> None:
 def test_the_ratio_must_be_one_over_a_whole_number() -> None:
     with pytest.raises(authors.ArgumentError, match="rd_ratio"):
         authors.create(f"{LAYERS}/squeeze_excite.py:SEModule", channels=64, rd_ratio=0.3)
+
+
+def test_gca_is_gc_that_adds() -> None:
+    layer, source = theirs("gca", 64), f"{LAYERS}/global_context.py:GlobalContext"
+    ours = create_block("gc", 64, variant="timm", fusion="add")
+    authors.load_authors(ours, layer.state_dict(), source=source)
+    x = torch.randn(2, 64, 7, 5)
+    torch.testing.assert_close(ours(x), layer(x), rtol=1e-6, atol=1e-6)
+
+
+def test_hidden_channels() -> None:
+    for channels in range(1, 200):
+        for name, block in (("nl", "non_local"), ("gc", "gc")):
+            ours = create_block(block, channels, variant="timm")
+            count = sum(p.numel() for p in ours.parameters())
+            assert count == sum(p.numel() for p in theirs(name, channels).parameters())
+
+
+def test_global_context_must_fuse() -> None:
+    source = f"{LAYERS}/global_context.py:GlobalContext"
+    with pytest.raises(authors.ArgumentError, match="fuse_add"):
+        authors.create(source, channels=64, fuse_scale=False)

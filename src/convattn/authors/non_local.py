@@ -26,7 +26,7 @@ def _alexhex7(
         mode=mode,
         hidden=max(1, in_channels // 2) if inter_channels is None else inter_channels,
         scale=False,
-        subsample="embedding" if sub_sample else None,
+        subsample="embedding" if sub_sample else "none",
         norm=bn_layer,
     )
 
@@ -46,7 +46,7 @@ def _mmcv(
         mode=mode,
         reduction=reduction,
         scale=use_scale,
-        subsample="embedding" if sub_sample else None,
+        subsample="embedding" if sub_sample else "none",
         norm=norm_cfg is not None,
         out_bias=norm_cfg is None,
     )

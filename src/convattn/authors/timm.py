@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor
 
 from convattn.authors._source import Source, conv_shape
@@ -9,6 +11,9 @@ from convattn.blocks.ca import CA
 from convattn.blocks.cbam import CBAM
 from convattn.blocks.eca import ECA
 from convattn.blocks.ela import ELA
+from convattn.blocks.ese import ESE
+from convattn.blocks.gc import GC
+from convattn.blocks.non_local import NonLocal
 from convattn.blocks.se import SE
 from convattn.blocks.simple_ca import SimpleCA
 from convattn.blocks.strip import Strip
@@ -48,6 +53,51 @@ def _cbam(channels: int, rd_ratio: float = 1 / 16, spatial_kernel_size: int = 7)
     return CBAM(channels, reduction=reduction, kernel_size=spatial_kernel_size, variant="timm")
 
 
+def _ese(channels: int) -> ESE:
+    return ESE(channels)
+
+
+def _global_context(
+    channels: int,
+    use_attn: bool = True,
+    fuse_add: bool = False,
+    fuse_scale: bool = True,
+    rd_ratio: float = 1 / 8,
+    rd_channels: int | None = None,
+) -> GC:
+    if not (fuse_add or fuse_scale):
+        raise ArgumentError("one of fuse_add and fuse_scale must be True, else nothing is fused")
+    return GC(
+        channels,
+        reduction=_reduction(rd_ratio),
+        hidden=rd_channels,
+        pooling="att" if use_attn else "avg",
+        fusion="_".join(("mul",) * fuse_scale + ("add",) * fuse_add),
+        variant="timm",
+    )
+
+
+def _mlp_key(match: re.Match[str]) -> str:
+    layer = {"0": "fc1", "1": "norm", "3": "fc2"}[match[2]]
+    return f"mlp_{'scale' if match[1] == 'mul' else 'add'}.{layer}"
+
+
+def _non_local(
+    in_channels: int,
+    use_scale: bool = True,
+    rd_ratio: float = 1 / 8,
+    rd_channels: int | None = None,
+) -> NonLocal:
+    reduction = _reduction(rd_ratio)
+    return NonLocal(
+        in_channels, reduction=reduction, hidden=rd_channels, scale=use_scale, variant="timm"
+    )
+
+
+def _non_local_order(keys: list[str]) -> list[str]:
+    return sorted(keys, key=lambda key: "tpgzn".index(key[0]))
+
+
 def _reduction(ratio: float) -> int:
     if not 0 < ratio <= 1 or abs(1 / ratio - round(1 / ratio)) > 1e-6:
         raise ArgumentError(f"rd_ratio must be 1 / n with a whole n, got {ratio!r}")
@@ -78,7 +128,23 @@ SOURCES = (
     ),
     Source((f"{_COORD}:StripAttn",), _strip, keys=_STRIP_KEYS, shape=_strip_shape),
     Source((f"{_LAYERS}/squeeze_excite.py:SEModule",), _se, shape=conv_shape),
+    Source((f"{_LAYERS}/squeeze_excite.py:EffectiveSEModule",), _ese, shape=conv_shape),
     Source((f"{_LAYERS}/eca.py:EcaModule",), _eca),
+    Source(
+        (f"{_LAYERS}/global_context.py:GlobalContext",),
+        _global_context,
+        keys=(
+            (r"mask", "conv_attn"),
+            (r"(add|mul)\.(\d)", _mlp_key),
+        ),
+        shape=conv_shape,
+    ),
+    Source(
+        (f"{_LAYERS}/non_local_attn.py:NonLocalAttn",),
+        _non_local,
+        keys=((r"theta", "t"), (r"phi", "p"), (r"out\.0", "z"), (r"out\.1", "norm")),
+        order=_non_local_order,
+    ),
     Source(
         (f"{_LAYERS}/cbam.py:CbamModule",),
         _cbam,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from convattn.blocks._base import ContextBlock, Info, conv_nd
+from convattn.blocks._rounding import rounded_width
 from convattn.core.checks import check_choice, check_feature_map, check_positive
 from convattn.ops import global_mean
 
@@ -26,10 +27,13 @@ class GC(ContextBlock):
 
     Args:
         channels: C, at least `reduction`.
-        reduction: hidden channels are m = C // reduction.
-        hidden: m itself; None takes C // reduction.
+        reduction: hidden channels are m = C // reduction; None takes 16, in timm's form 8.
+        hidden: m itself; None takes it from `reduction`.
         pooling: "att" or "avg".
-        fusion: "add", "mul", or "mul_add": multiply, then add, each with its own W1 and W2.
+        fusion: "add", "mul", or "mul_add": multiply, then add, each with its own W1 and W2. None
+            takes "add", in timm's form "mul".
+        variant: "authors", or "timm": m rounded to nearest, so that C may be any, and 1e-6 in the
+            layer norm.
         ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
@@ -54,7 +58,8 @@ class GC(ContextBlock):
         deviations=(
             "The last layers start at zero as in the authors' code: with 'add' the block starts "
             "as the identity, with 'mul' at a gate of one half.",
-            "timm multiplies by default, with reduction 8.",
+            "timm multiplies by default, with reduction 8, and has 1e-6 in the layer norm; its "
+            "'gca' adds.",
         ),
         min_channels=16,
     )
@@ -63,17 +68,25 @@ class GC(ContextBlock):
         self,
         channels: int,
         *,
-        reduction: int = 16,
+        reduction: int | None = None,
         hidden: int | None = None,
         pooling: str = "att",
-        fusion: str = "add",
+        fusion: str | None = None,
+        variant: str = "authors",
         ndim: int = 2,
     ) -> None:
         super().__init__(channels, ndim)
         check_choice("GC", "pooling", pooling, ("att", "avg"))
+        check_choice("GC", "variant", variant, ("authors", "timm"))
+        timm = variant == "timm"
+        if fusion is None:
+            fusion = "mul" if timm else "add"
         check_choice("GC", "fusion", fusion, ("add", "mul", "mul_add"))
+        if reduction is None:
+            reduction = 8 if timm else 16
+        check_positive("GC", "reduction", reduction)
         if hidden is None:
-            hidden = self._hidden(reduction)
+            hidden = rounded_width(channels / reduction, 1) if timm else self._hidden(reduction)
         check_positive("GC", "hidden", hidden)
         self.pooling = pooling
         self.fusion = fusion
@@ -82,10 +95,11 @@ class GC(ContextBlock):
             nn.init.kaiming_normal_(self.mask.weight)
             assert self.mask.bias is not None
             nn.init.zeros_(self.mask.bias)
+        eps = 1e-6 if timm else 1e-5
         if "add" in fusion:
-            self.add = _transform(channels, hidden)
+            self.add = _transform(channels, hidden, eps)
         if "mul" in fusion:
-            self.mul = _transform(channels, hidden)
+            self.mul = _transform(channels, hidden, eps)
 
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
@@ -116,8 +130,8 @@ class GC(ContextBlock):
         return (x.flatten(2) @ weights.to(x.dtype).mT)[..., 0]
 
 
-def _transform(channels: int, hidden: int) -> nn.Sequential:
+def _transform(channels: int, hidden: int, eps: float) -> nn.Sequential:
     last = nn.Linear(hidden, channels)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(channels, hidden), nn.LayerNorm(hidden), nn.ReLU(), last)
+    return nn.Sequential(nn.Linear(channels, hidden), nn.LayerNorm(hidden, eps), nn.ReLU(), last)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.blocks._base import ContextBlock, Info, batch_norm_nd, conv_nd
+from convattn.blocks._rounding import rounded_width
 from convattn.core.checks import check_choice, check_norm_input, check_positive
 
 __all__ = ["NonLocal"]
@@ -33,13 +34,16 @@ class NonLocal(ContextBlock):
     Args:
         channels: C, at least `reduction`.
         mode: of the four above.
-        reduction: hidden channels are m = C // reduction.
-        hidden: m itself; None takes C // reduction.
+        reduction: hidden channels are m = C // reduction; None takes 2, in timm's form 8.
+        hidden: m itself; None takes it from `reduction`.
         scale: scale the embedded Gaussian's logits by m^-0.5.
         subsample: 2x2 max pooling of what is summed over: "input" in front of phi and g as in the
-            authors' code, "embedding" behind them, None for no pooling.
+            authors' code, "embedding" behind them, "none" for no pooling. None takes "input", in
+            timm's form "none".
         norm: batch norm behind W.
         out_bias: bias in W.
+        variant: "authors", or "timm": m rounded to a multiple of 8, so that C may be any, and the
+            scale C^-0.5.
         ndim: number of axes of the map; 1, 2 or 3. Of three the first is not pooled.
 
     Shape:
@@ -65,7 +69,7 @@ class NonLocal(ContextBlock):
             "The authors' code is Caffe2; it scales the logits and max-pools the input of phi "
             "and g. AlexHex7/Non-local_pytorch does not scale and pools behind phi and g.",
             "mmcv has no norm by default, and no bias in front of its norm.",
-            "timm has m = C // 8 rounded to 8 and scales by C^-0.5.",
+            "timm has m = C / 8 rounded to a multiple of 8, scales by C^-0.5 and does not pool.",
         ),
         min_channels=2,
     )
@@ -75,21 +79,32 @@ class NonLocal(ContextBlock):
         channels: int,
         *,
         mode: str = "embedded_gaussian",
-        reduction: int = 2,
+        reduction: int | None = None,
         hidden: int | None = None,
         scale: bool = True,
-        subsample: str | None = "input",
+        subsample: str | None = None,
         norm: bool = True,
         out_bias: bool = True,
+        variant: str = "authors",
         ndim: int = 2,
     ) -> None:
         super().__init__(channels, ndim)
         check_choice("NonLocal", "mode", mode, _MODES)
-        check_choice("NonLocal", "subsample", subsample, ("input", "embedding", None))
-        m = self._hidden(reduction) if hidden is None else hidden
+        check_choice("NonLocal", "variant", variant, ("authors", "timm"))
+        timm = variant == "timm"
+        if subsample is None:
+            subsample = "none" if timm else "input"
+        check_choice("NonLocal", "subsample", subsample, ("input", "embedding", "none"))
+        if reduction is None:
+            reduction = 8 if timm else 2
+        check_positive("NonLocal", "reduction", reduction)
+        m = hidden
+        if m is None:
+            m = rounded_width(channels / reduction, 8, 0.9) if timm else self._hidden(reduction)
         check_positive("NonLocal", "hidden", m)
         self.mode, self.subsample, self.norm = mode, subsample, norm
-        self.scale = m**-0.5 if scale and mode == "embedded_gaussian" else 1.0
+        scale = scale and mode == "embedded_gaussian"
+        self.scale = (channels if timm else m) ** -0.5 if scale else 1.0
         conv = conv_nd(ndim)
         self.pool = _MaxPool()
 
@@ -117,7 +132,7 @@ class NonLocal(ContextBlock):
             check_norm_input(self, x[:, 0].numel())
         keys = self.pool(x) if self.subsample == "input" else x
         if self.mode == "gaussian":
-            theta, phi = x, self.pool(x) if self.subsample else x
+            theta, phi = x, self.pool(x) if self.subsample != "none" else x
         else:
             theta, phi = self.theta(x), self.phi(keys)
         weights = self._weights(theta.flatten(2), phi.flatten(2))  # (N, HW, P)
