@@ -23,6 +23,7 @@ FORMS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("strip", "coord_attn.py:StripAttn", "strip", {}),
     ("se", "squeeze_excite.py:SEModule", "se", {"variant": "timm"}),
     ("eca", "eca.py:EcaModule", "eca", {"variant": "timm"}),
+    ("ceca", "eca.py:CecaModule", "eca", {"variant": "timm", "circular": True}),
     ("cbam", "cbam.py:CbamModule", "cbam", {"variant": "timm"}),
     ("ese", "squeeze_excite.py:EffectiveSEModule", "ese", {}),
     ("gc", "global_context.py:GlobalContext", "gc", {"variant": "timm"}),
@@ -79,6 +80,7 @@ def test_loads_and_agrees(
         ("se", "squeeze_excite.py:SEModule", {"rd_ratio": 0.25, "bias": False}),
         ("cbam", "cbam.py:CbamModule", {"rd_ratio": 0.125, "spatial_kernel_size": 3}),
         ("eca", "eca.py:EcaModule", {"gamma": 1}),
+        ("ceca", "eca.py:CecaModule", {"gamma": 1}),
         ("gc", "global_context.py:GlobalContext", {"fuse_add": True, "rd_ratio": 0.25}),
         ("gc", "global_context.py:GlobalContext", {"fuse_add": True, "fuse_scale": False}),
         ("gc", "global_context.py:GlobalContext", {"use_attn": False, "rd_channels": 5}),
@@ -130,3 +132,11 @@ def test_global_context_must_fuse() -> None:
     source = f"{LAYERS}/global_context.py:GlobalContext"
     with pytest.raises(authors.ArgumentError, match="fuse_add"):
         authors.create(source, channels=64, fuse_scale=False)
+
+
+def test_circular_eca_follows_a_cyclic_shift_of_the_channels() -> None:
+    block, x = create_block("eca", 8, kernel_size=5, circular=True), torch.randn(2, 8, 4, 3)
+    torch.testing.assert_close(block(x.roll(3, 1)), block(x).roll(3, 1), rtol=1e-6, atol=1e-6)
+    assert create_block("eca", 2, kernel_size=5, circular=True)(x[:, :2]).isfinite().all()
+    with pytest.raises(authors.ArgumentError, match="at most kernel_size 5 with 2 channels, got 7"):
+        create_block("eca", 2, kernel_size=7, circular=True)

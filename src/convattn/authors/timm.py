@@ -48,6 +48,10 @@ def _eca(channels: int, gamma: float = 2, beta: float = 1) -> ECA:
     return ECA(channels, gamma=gamma, b=beta, variant="timm")
 
 
+def _ceca(channels: int, gamma: float = 2, beta: float = 1) -> ECA:
+    return ECA(channels, gamma=gamma, b=beta, circular=True, variant="timm")
+
+
 def _cbam(channels: int, rd_ratio: float = 1 / 16, spatial_kernel_size: int = 7) -> CBAM:
     reduction = _reduction(rd_ratio)
     return CBAM(channels, reduction=reduction, kernel_size=spatial_kernel_size, variant="timm")
@@ -130,6 +134,7 @@ SOURCES = (
     Source((f"{_LAYERS}/squeeze_excite.py:SEModule",), _se, shape=conv_shape),
     Source((f"{_LAYERS}/squeeze_excite.py:EffectiveSEModule",), _ese, shape=conv_shape),
     Source((f"{_LAYERS}/eca.py:EcaModule",), _eca),
+    Source((f"{_LAYERS}/eca.py:CecaModule",), _ceca),
     Source(
         (f"{_LAYERS}/global_context.py:GlobalContext",),
         _global_context,

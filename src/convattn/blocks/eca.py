@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,6 +41,7 @@ class ECA(GateBlock):
         kernel_size: k, odd; None takes the paper's rule from C, gamma and b.
         gamma: divisor of the rule.
         b: offset of the rule.
+        circular: the first and the last channel are neighbours; otherwise zeros are beyond them.
         variant: "authors", or "timm": the rule never gives less than 3.
         ndim: number of axes of the map; 1, 2 or 3.
 
@@ -65,7 +67,7 @@ class ECA(GateBlock):
             "The authors' code ignores the rule for k: it takes kernel_size by hand, default 3; "
             "their released ResNet-50 has 3, 5, 5, 7 by stage.",
             "The listing in the paper (figure 3) omits the sigmoid; code and equation have it.",
-            "timm never goes below kernel 3.",
+            "timm never goes below kernel 3; its 'ceca' is circular.",
             "Wrong in External-Attention-pytorch: it has a bias.",
         ),
     )
@@ -77,6 +79,7 @@ class ECA(GateBlock):
         kernel_size: int | None = None,
         gamma: float = 2,
         b: float = 1,
+        circular: bool = False,
         variant: str = "authors",
         ndim: int = 2,
     ) -> None:
@@ -88,6 +91,12 @@ class ECA(GateBlock):
             kernel_size = adaptive_kernel_size(channels, gamma, b)
             kernel_size = max(kernel_size, 3) if variant == "timm" else kernel_size
         check_odd("ECA", "kernel_size", kernel_size)
+        if circular and kernel_size // 2 > channels:
+            raise ArgumentError(
+                f"ECA: circular takes at most kernel_size {2 * channels + 1} with {channels} "
+                f"channels, got {kernel_size}"
+            )
+        self.circular = circular
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def logit_layers(self) -> list[nn.Module]:
@@ -97,7 +106,10 @@ class ECA(GateBlock):
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""
         weight = self.conv.weight.flatten()  # (k,)
-        k = weight.shape[0]
-        padded = F.pad(global_mean(x), (k // 2, k // 2))
+        k, means = weight.shape[0], global_mean(x)
+        if self.circular:
+            padded = torch.cat((means[:, self.channels - k // 2 :], means, means[:, : k // 2]), 1)
+        else:
+            padded = F.pad(means, (k // 2, k // 2))
         logits = padded.unfold(1, k, 1) @ weight  # (N, C, k) @ (k,)
         return (self._over_map(self.gate(logits)),)
