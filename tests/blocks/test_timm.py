@@ -11,6 +11,7 @@ from torch import nn
 from convattn import authors
 from convattn.blocks import create_block
 from convattn.core.errors import StateDictError
+from convattn.cost import cost
 
 attention = pytest.importorskip("timm.layers.create_attn")
 
@@ -140,3 +141,23 @@ def test_circular_eca_follows_a_cyclic_shift_of_the_channels() -> None:
     assert create_block("eca", 2, kernel_size=5, circular=True)(x[:, :2]).isfinite().all()
     with pytest.raises(authors.ArgumentError, match="at most kernel_size 5 with 2 channels, got 7"):
         create_block("eca", 2, kernel_size=7, circular=True)
+
+
+@pytest.mark.parametrize("channels", [4, 64, 88, 96, 384])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_ecam_is_eca_with_a_layer_in_front(channels: int, mode: str) -> None:
+    layer, source = theirs("ecam", channels), f"{LAYERS}/eca.py:EcaModule"
+    built = authors.create(source, channels=channels, use_mlp=True)
+    x = torch.randn(2, channels, 7, 5)
+    for ours in (built, create_block("eca", channels, variant="timm_mlp")):
+        authors.load_authors(ours, layer.state_dict(), source=source)
+        assert list(authors.to_authors(ours, source=source)) == list(layer.state_dict())
+        expected = layer.train(mode == "train")(x)
+        torch.testing.assert_close(ours.train(mode == "train")(x), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "m", "k"), [(64, 8, 3), (96, 16, 3), (384, 48, 5)])
+def test_cost_of_ecam(channels: int, m: int, k: int) -> None:
+    counted = cost(create_block("eca", channels, variant="timm_mlp"), (1, channels, 6, 5))
+    assert counted.parameters == 2 * m + k * m + 1
+    assert counted.macs == (k + 1) * m * channels

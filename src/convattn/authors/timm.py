@@ -44,8 +44,8 @@ def _se(channels: int, rd_ratio: float = 1 / 16, bias: bool = True) -> SE:
     return SE(channels, reduction=_reduction(rd_ratio), bias=bias, variant="timm")
 
 
-def _eca(channels: int, gamma: float = 2, beta: float = 1) -> ECA:
-    return ECA(channels, gamma=gamma, b=beta, variant="timm")
+def _eca(channels: int, gamma: float = 2, beta: float = 1, use_mlp: bool = False) -> ECA:
+    return ECA(channels, gamma=gamma, b=beta, variant="timm_mlp" if use_mlp else "timm")
 
 
 def _ceca(channels: int, gamma: float = 2, beta: float = 1) -> ECA:

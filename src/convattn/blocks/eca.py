@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.blocks._base import GateBlock, Info
+from convattn.blocks._rounding import rounded_width
 from convattn.core.checks import check_choice, check_odd
 from convattn.core.errors import ArgumentError
 from convattn.ops import global_mean
@@ -42,14 +43,16 @@ class ECA(GateBlock):
         gamma: divisor of the rule.
         b: offset of the rule.
         circular: the first and the last channel are neighbours; otherwise zeros are beyond them.
-        variant: "authors", or "timm": the rule never gives less than 3.
+        variant: "authors", or "timm": the rule never gives less than 3; or "timm_mlp", with that
+            rule too: each mean first becomes m = C / 8 values, rounded to a multiple of 8, of one
+            layer with ReLU for all channels, and both layers have biases.
         ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W; gate (N, C, 1, 1).
 
     Cost:
-        k parameters, kC MACs.
+        k parameters, kC MACs; "timm_mlp" 2m + km + 1 parameters, (k + 1)mC MACs.
     """
 
     info = Info(
@@ -67,7 +70,8 @@ class ECA(GateBlock):
             "The authors' code ignores the rule for k: it takes kernel_size by hand, default 3; "
             "their released ResNet-50 has 3, 5, 5, 7 by stage.",
             "The listing in the paper (figure 3) omits the sigmoid; code and equation have it.",
-            "timm never goes below kernel 3; its 'ceca' is circular.",
+            "timm never goes below kernel 3; its 'ceca' is circular, its 'ecam' has a layer in "
+            "front, an experiment of its own.",
             "Wrong in External-Attention-pytorch: it has a bias.",
         ),
     )
@@ -86,10 +90,10 @@ class ECA(GateBlock):
         super().__init__(channels, ndim)
         if not gamma > 0:
             raise ArgumentError(f"ECA: gamma must be positive, got {gamma!r}")
-        check_choice("ECA", "variant", variant, ("authors", "timm"))
+        check_choice("ECA", "variant", variant, ("authors", "timm", "timm_mlp"))
         if kernel_size is None:
             kernel_size = adaptive_kernel_size(channels, gamma, b)
-            kernel_size = max(kernel_size, 3) if variant == "timm" else kernel_size
+            kernel_size = kernel_size if variant == "authors" else max(kernel_size, 3)
         check_odd("ECA", "kernel_size", kernel_size)
         if circular and kernel_size // 2 > channels:
             raise ArgumentError(
@@ -97,19 +101,37 @@ class ECA(GateBlock):
                 f"channels, got {kernel_size}"
             )
         self.circular = circular
-        self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.mlp = variant == "timm_mlp"
+        padding = kernel_size // 2
+        if self.mlp:
+            hidden = rounded_width(channels / 8, 8, 0.9)
+            self.conv = nn.Conv1d(1, hidden, 1)
+            self.conv2 = nn.Conv1d(hidden, 1, kernel_size, padding=padding)
+        else:
+            self.conv = nn.Conv1d(1, 1, kernel_size, padding=padding, bias=False)
 
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
-        return [self.conv]
+        return [self.conv2 if self.mlp else self.conv]
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""
-        weight = self.conv.weight.flatten()  # (k,)
-        k, means = weight.shape[0], global_mean(x)
-        if self.circular:
-            padded = torch.cat((means[:, self.channels - k // 2 :], means, means[:, : k // 2]), 1)
-        else:
-            padded = F.pad(means, (k // 2, k // 2))
-        logits = padded.unfold(1, k, 1) @ weight  # (N, C, k) @ (k,)
+        means = global_mean(x)
+        if not self.mlp:
+            logits = self._windows(means, self.conv) @ self.conv.weight.flatten()  # (N, C, k) @ k
+            return (self._over_map(self.gate(logits)),)
+        assert self.conv.bias is not None
+        assert self.conv2.bias is not None
+        hidden = F.relu(self.conv.weight[..., 0] @ means[:, None] + self.conv.bias[:, None])
+        windows = self._windows(hidden, self.conv2).transpose(1, 2).flatten(2)  # (N, C, mk)
+        logits = windows @ self.conv2.weight.flatten() + self.conv2.bias
         return (self._over_map(self.gate(logits)),)
+
+    def _windows(self, z: Tensor, conv: nn.Conv1d) -> Tensor:
+        """(..., C) -> (..., C, k)."""
+        k = conv.weight.shape[2]
+        if self.circular:
+            z = torch.cat((z[..., self.channels - k // 2 :], z, z[..., : k // 2]), -1)
+        else:
+            z = F.pad(z, (k // 2, k // 2))
+        return z.unfold(-1, k, 1)
