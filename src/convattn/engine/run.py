@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, IO, TextIO
 
 import yaml
 
@@ -98,14 +98,12 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            if not _flocked(file):
                 file.seek(0)
                 raise RunBusyError(
                     f"{self.path} is in use by {file.read().strip() or 'another process'}. "
                     "Wait for it, or use another --name."
-                ) from error
+                )
             file.truncate(0)
             file.write(
                 f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%H:%M')}"
@@ -195,3 +193,15 @@ class RunFolder:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self._checkpoints().glob("step_*.ckpt"), reverse=True)
+
+
+def _flocked(file: TextIO) -> bool:
+    """Take the lock; a killed process's child that was just being started may hold it a moment."""
+    for _ in range(20):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
