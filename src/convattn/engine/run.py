@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, IO, TextIO
+from typing import IO, Any, TextIO
 
 import yaml
 
