@@ -11,25 +11,13 @@ import traceback
 from pathlib import Path
 
 import torch
-from toy import ToyTask, fingerprint_of
+from toy import BASE, ToyTask, fingerprint_of, whole_run
 
-from convattn.core.config import TrainConfig
 from convattn.engine.loop import fit
 from convattn.engine.reporters import SilentReporter
 from convattn.engine.run import RunFolder
 
 torch.set_num_threads(1)
-
-BASE = TrainConfig(
-    epochs=3, batch=4, lr=0.05, schedule="cosine", warmup_epochs=0.5, device="cpu", threads=1,
-    save_minutes=0.0, tensorboard=False,
-)  # fmt: skip
-
-
-def whole_run(config: TrainConfig, folder: Path) -> str:
-    run = RunFolder(folder)
-    fit(ToyTask(config.seed), config, run, SilentReporter())
-    return fingerprint_of(run)
 
 
 def main(tmp_path: Path) -> None:

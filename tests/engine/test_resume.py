@@ -13,19 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy import SIZE, ToyTask, fingerprint_of
+from toy import BASE, SIZE, ToyTask, fingerprint_of, whole_run
 
-from convattn.core.config import TrainConfig
 from convattn.core.errors import CheckpointError
 from convattn.engine.loop import fit
 from convattn.engine.reporters import SilentReporter
 from convattn.engine.run import RunFolder
 from convattn.engine.signals import Interrupted
 
-BASE = TrainConfig(
-    epochs=3, batch=4, lr=0.05, schedule="cosine", warmup_epochs=0.5, device="cpu", threads=1,
-    save_minutes=0.0, tensorboard=False,
-)  # fmt: skip
 STEPS = 3 * -(-SIZE // 4)
 
 
@@ -38,12 +33,6 @@ class StopAfter(SilentReporter):
     def step(self, done: int, loss: float) -> None:
         if done == self.at:
             os.kill(os.getpid(), signal.SIGTERM)
-
-
-def whole_run(config: TrainConfig, folder: Path) -> str:
-    run = RunFolder(folder)
-    fit(ToyTask(config.seed), config, run, SilentReporter())
-    return fingerprint_of(run)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +15,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from convattn.blocks import create_block
+from convattn.core.config import TrainConfig
 from convattn.core.seeds import derive, seeded
+from convattn.engine.loop import fit
+from convattn.engine.reporters import SilentReporter
 from convattn.engine.run import RunFolder
 
+BASE = TrainConfig(
+    epochs=3, batch=4, lr=0.05, schedule="cosine", warmup_epochs=0.5, device="cpu", threads=1,
+    save_minutes=0.0, tensorboard=False,
+)  # fmt: skip
 SIZE = 22  # with batch 4: five whole batches and one of two
 
 
@@ -90,6 +98,12 @@ class ToyTask:
             right += int((model(x).argmax(1) == labels).sum())
             total += len(labels)
         return {"top1": right / total}
+
+
+def whole_run(config: TrainConfig, folder: Path) -> str:
+    run = RunFolder(folder)
+    fit(ToyTask(config.seed), config, run, SilentReporter())
+    return fingerprint_of(run)
 
 
 def fingerprint_of(run: RunFolder) -> str:
