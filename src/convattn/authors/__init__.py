@@ -5,10 +5,12 @@ One file per repository; each lists its sources in `SOURCES`.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from convattn.core.errors import ArgumentError, StateDictError, UnknownNameError
@@ -67,13 +69,17 @@ def create(source: str, **arguments: Any) -> nn.Module:
         raise ArgumentError(f"{source}: {error}") from error
 
 
-def load_authors(module: nn.Module, state_dict: Mapping[str, Any], *, source: str) -> nn.Module:
-    """Load a state dict under its authors' keys into our module, strictly.
+def load_authors(
+    module: nn.Module, weights: Mapping[str, Any] | str | PathLike[str], *, source: str
+) -> nn.Module:
+    """Load weights under their authors' keys into our module, strictly.
 
     Args:
         module: what `create(source, ...)` builds, or an equal one.
-        state_dict: the authors' state dict; a wrapper {"state_dict": ...} and the prefix
-            "module." of data-parallel training are removed.
+        weights: the authors' state dict, or a file with it: of `torch.save`, read as tensors and
+            plain values alone, or of safetensors. Wrappers such as {"state_dict": ...} and the
+            prefix "module." of data-parallel training are removed. Of a network, the
+            `num_batches_tracked` of its norms may all be missing, as before PyTorch 0.4.1.
         source: whose keys they are.
 
     Returns:
@@ -82,28 +88,40 @@ def load_authors(module: nn.Module, state_dict: Mapping[str, Any], *, source: st
     Raises:
         UnknownNameError: no such source.
         StateDictError: keys are missing, unexpected or of another shape; all are named.
+        CheckpointError: the file cannot be read, would run code, or holds no state dict.
     """
+    from convattn.core.weights import plain_state_dict, read_weights
+
     found = _find(source)
-    theirs = _unwrap(state_dict)
-    if found.adapt is not None:
-        found.adapt(module, theirs)
+    theirs = plain_state_dict(weights) if isinstance(weights, Mapping) else read_weights(weights)
     ours = module.state_dict()
+    if found.adapt is not None:
+        adapted = copy.deepcopy(module)  # the module itself once all fits
+        found.adapt(adapted, theirs)
+        ours = adapted.state_dict()
     wanted = {found.their_key(key): key for key in ours}
+    theirs = _with_counters(theirs, {name: ours[key] for name, key in wanted.items()})
     shapes = {name: found.their_tensor(key, ours[key]).shape for name, key in wanted.items()}
-    missing = [name for name in wanted if name not in theirs]
-    unexpected = [name for name in theirs if name not in wanted]
+    missing = [f"{name} {tuple(shape)}" for name, shape in shapes.items() if name not in theirs]
+    unexpected = [f"{name} {tuple(t.shape)}" for name, t in theirs.items() if name not in wanted]
     differing = [
-        f"{name} is {tuple(theirs[name].shape)}, expected {tuple(shapes[name])}"
-        for name in wanted
-        if name in theirs and theirs[name].shape != shapes[name]
+        f"{name} is {tuple(theirs[name].shape)}, expected {tuple(shape)}"
+        for name, shape in shapes.items()
+        if name in theirs and theirs[name].shape != shape
     ]
     if missing or unexpected or differing:
         raise StateDictError(
-            f"the state dict does not fit {type(module).__name__} from {source}: "
-            f"{_count('missing', missing)}, {_count('unexpected', unexpected)}, "
-            f"{_count('differently shaped', differing)}. Build the module with "
-            f"convattn.authors.create({source!r}, ...) and the arguments it was trained with."
+            f"the weights do not fit {type(module).__name__} from {source}, nothing was loaded: "
+            f"{len(missing)} missing, {len(unexpected)} unexpected, {len(differing)} differently "
+            "shaped."
+            + _listed("Missing", missing)
+            + _listed("Unexpected", unexpected)
+            + _listed("Differently shaped", differing)
+            + f"\nBuild the module with convattn.authors.create({source!r}, ...) and the arguments "
+            "it was trained with."
         )
+    if found.adapt is not None:
+        found.adapt(module, theirs)
     module.load_state_dict(
         {key: theirs[name].reshape(ours[key].shape) for name, key in wanted.items()}
     )
@@ -123,13 +141,16 @@ def to_authors(module: nn.Module | Mapping[str, Tensor], *, source: str) -> dict
     return {name: theirs[name] for name in found.order(list(theirs))}
 
 
-def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    inner = state_dict.get("state_dict", state_dict)
-    if inner and all(key.startswith("module.") for key in inner):
-        inner = {key.removeprefix("module."): value for key, value in inner.items()}
-    return dict(inner)
+def _with_counters(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With the norms' counters as they are here, where a whole network comes without any.
+
+    PyTorch's own strict loading forgives that too. A single one may as well have been lost.
+    """
+    counters = {name: t for name, t in ours.items() if name.endswith("num_batches_tracked")}
+    if len(counters) > 1 and counters.keys().isdisjoint(theirs):
+        return {**counters, **theirs}
+    return theirs
 
 
-def _count(what: str, names: list[str]) -> str:
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)} {what}" + (f" ({shown})" if names else "")
+def _listed(what: str, keys: list[str]) -> str:
+    return f"\n{what}: {'; '.join(keys)}." if keys else ""

@@ -22,11 +22,20 @@ import torch
 
 from convattn.core.errors import CheckpointError, CheckpointNotFoundError
 
-__all__ = ["load_checkpoint", "remove_stale", "save_checkpoint", "write_atomic", "write_json"]
+__all__ = [
+    "load_checkpoint",
+    "load_weights_only",
+    "remove_stale",
+    "save_checkpoint",
+    "verified_payload",
+    "write_atomic",
+    "write_json",
+]
 
 _TRAILER = re.compile(rb"\nconvattn-checkpoint sha256 ([0-9a-f]{64})\n\Z")
 _TRAILER_SIZE = len(b"\nconvattn-checkpoint sha256 " + b"0" * 64 + b"\n")
 _ASIDE = ".partial"
+_GLOBAL = re.compile(r"\bGLOBAL ([\w.]+)")  # in PyTorch's text about what a pickle may not have
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:
@@ -98,12 +107,24 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
-    match = _TRAILER.search(data[-_TRAILER_SIZE:])
-    if match is None:
+    payload = verified_payload(path, data)
+    if payload is None:
         raise CheckpointError(
             f"{path} ({len(data):,} bytes) is incomplete or not a convattn checkpoint: its last "
             "line with the checksum is missing. Use the checkpoint before it."
         )
+    return load_weights_only(path, payload)
+
+
+def verified_payload(path: str | Path, data: bytes) -> bytes | None:
+    """What a file of `save_checkpoint` holds before its checksum; None for any other file.
+
+    Raises:
+        CheckpointError: the checksum is another one.
+    """
+    match = _TRAILER.search(data[-_TRAILER_SIZE:])
+    if match is None:
+        return None
     payload = data[:-_TRAILER_SIZE]
     digest = hashlib.sha256(payload).hexdigest().encode()
     if digest != match[1]:
@@ -111,19 +132,31 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is corrupt: checksum {digest[:8].decode()}.., expected "
             f"{match[1][:8].decode()}... Use the checkpoint before it."
         )
-    return load_weights_only(path, payload)
+    return payload
 
 
 def load_weights_only(path: str | Path, payload: bytes) -> dict[str, Any]:
-    """Unpickle tensors and plain values; anything that would run code is refused unexecuted."""
+    """Unpickle tensors and plain values; anything that would run code is refused unexecuted.
+
+    Raises:
+        CheckpointError: it holds something else, which is named, or is damaged.
+    """
     if payload.startswith(b"PK"):  # else the older, unzipped format
         _check_zip(path, payload)
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        wanted = _GLOBAL.search(str(error))
+        if wanted is None:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"{path} is not a file of tensors and plain values; nothing in it was run "
+                f"({reason})"
+            ) from error
         raise CheckpointError(
-            f"{path} is not a file of tensors and plain values; nothing in it was run ({reason})"
+            f"{path} is a pickle that wants {wanted[1]}, more than tensors and plain values, and "
+            "such a pickle can run any code. Nothing in it was run. Where the file was made, save "
+            "the weights alone: torch.save(model.state_dict(), file), or as safetensors."
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dict")
