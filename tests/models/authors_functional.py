@@ -236,3 +236,38 @@ def mobilenet_v2(s: State, x: Tensor, attention: Layer | None, simam_: Layer | N
     return linear(
         s, "classifier.0" if simam_ else "classifier.1", layer("features.18", x).mean((2, 3))
     )
+
+
+def hsigmoid(x: Tensor) -> Tensor:
+    return F.relu6(x + 3) / 6
+
+
+def mobilenet_v3(s: State, x: Tensor, strides: str, first_hswish: int) -> Tensor:
+    """d-li14's: behind an expansion the gate comes before the activation.
+
+    `strides` has a digit for each block; from block `first_hswish` on the activation is h-swish.
+    """
+
+    def hswish(y: Tensor) -> Tensor:
+        return y * hsigmoid(y)
+
+    def gated(p: str, y: Tensor) -> Tensor:
+        if f"{p}.fc.0.weight" not in s:
+            return y
+        v = linear(s, f"{p}.fc.2", F.relu(linear(s, f"{p}.fc.0", y.mean((2, 3)))))
+        return y * hsigmoid(v)[..., None, None]
+
+    x = hswish(norm(s, "features.0.1", conv(s, "features.0.0", x, 2)))
+    for k, digit in enumerate(strides, 1):
+        p, stride, y = f"features.{k}.conv", int(digit), x
+        act = hswish if k >= first_hswish else F.relu
+        if k == 1:
+            y = act(norm(s, f"{p}.1", conv(s, f"{p}.0", y, stride, y.shape[1])))
+            y = norm(s, f"{p}.5", conv(s, f"{p}.4", gated(f"{p}.3", y)))
+        else:
+            y = act(norm(s, f"{p}.1", conv(s, f"{p}.0", y)))
+            y = norm(s, f"{p}.4", conv(s, f"{p}.3", y, stride, y.shape[1]))
+            y = norm(s, f"{p}.8", conv(s, f"{p}.7", act(gated(f"{p}.5", y))))
+        x = x + y if x.shape == y.shape else y
+    x = hswish(norm(s, "conv.1", conv(s, "conv.0", x))).mean((2, 3))
+    return linear(s, "classifier.3", hswish(linear(s, "classifier.0", x)))

@@ -17,6 +17,7 @@ _TRIPLET = "landskape-ai/triplet-attention:MODELS"
 _INSIGHT = "implus/PytorchInsight:classification/models/imagenet"
 _GSOP = "ZilinGao/Global-Second-order-Pooling-Convolutional-Networks:torchvision/models/resnet.py"
 _SIMAM = "ZjjConan/SimAM:networks/imagenet"
+_D_LI14 = "d-li14/mobilenetv3.pytorch:mobilenetv3.py:mobilenetv3"
 _NET: dict[str, Any] = {"network_type": "ImageNet", "num_classes": 1000}
 _ONE = {"attention": "simam", "e_lambda": 0.1}
 
@@ -72,6 +73,9 @@ CASES: list[Case] = [
      lambda s, x: theirs.mobilenet_v2(s, x, None, theirs.simam(0.1))),
     (f"{_TRIPLET}/mobilenet.py:triplet_attention_mobilenet_v2", {},
      lambda s, x: theirs.mobilenet_v2(s, x, theirs.triplet, None)),
+    (f"{_D_LI14}_large", {}, lambda s, x: theirs.mobilenet_v3(s, x, "121211211111211", 7)),
+    (f"{_D_LI14}_small", {"width_mult": 0.75},
+     lambda s, x: theirs.mobilenet_v3(s, x, "22121111211", 4)),
 ]  # fmt: skip
 
 

@@ -130,3 +130,13 @@ def test_mobilenext_with_attention(attention: str, reduction: int, expected: flo
             "mobilenext", attention=attention, attention_args={"reduction": reduction}
         )
     assert round(size(net) / 1e6, 3) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"), [("mobilenet_v3_large", 3.994), ("mobilenet_v3_small", 2.042)]
+)
+def test_mobilenet_v3_of_d_li14_at_three_quarters(name: str, printed: float) -> None:
+    """The README of d-li14/mobilenetv3.pytorch, in millions."""
+    with torch.device("meta"):
+        net = create_model(name, variant="d_li14", width_mult=0.75)
+    assert round(size(net) / 1e6, 3) == printed

@@ -100,6 +100,7 @@ def test_stochastic_depth_drops_whole_samples() -> None:
         ("mobilenet_v3_large", {"in_channels": 0}),
         ("mobilenet_v3_small", {"output_stride": 4}),
         ("mobilenet_v3_small", {"width_mult": 0}),
+        ("mobilenet_v3_small", {"variant": "authors"}),
     ],
 )
 def test_wrong_arguments_are_named(name: str, arguments: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from convattn.blocks.simple_ca import SimpleCA
 from convattn.blocks.strip import Strip
 from convattn.core.errors import ArgumentError
 
-__all__ = ["SOURCES"]
+__all__ = ["SE_MODULE", "SOURCES"]
 
 
 def _coord(channels: int, rd_channels: int | None = None, bias: bool = False) -> CA:
@@ -124,6 +124,8 @@ _STRIP_KEYS = (
     (r"norms\.1", "norm_w"),
 )
 
+SE_MODULE = Source((f"{_LAYERS}/squeeze_excite.py:SEModule",), _se, shape=conv_shape)
+
 SOURCES = (
     Source((f"{_COORD}:CoordAttn",), _coord),
     Source((f"{_COORD}:SimpleCoordAttn",), _simple_coord),
@@ -131,7 +133,7 @@ SOURCES = (
         (f"{_COORD}:EfficientLocalAttn",), _efficient_local, keys=_STRIP_KEYS, shape=_strip_shape
     ),
     Source((f"{_COORD}:StripAttn",), _strip, keys=_STRIP_KEYS, shape=_strip_shape),
-    Source((f"{_LAYERS}/squeeze_excite.py:SEModule",), _se, shape=conv_shape),
+    SE_MODULE,
     Source((f"{_LAYERS}/squeeze_excite.py:EffectiveSEModule",), _ese, shape=conv_shape),
     Source((f"{_LAYERS}/eca.py:EcaModule",), _eca),
     Source((f"{_LAYERS}/eca.py:CecaModule",), _ceca),

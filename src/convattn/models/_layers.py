@@ -132,6 +132,7 @@ class InvertedBottleneck(nn.Module):
         dilation: of the depthwise convolution.
         norm: makes a norm.
         drop: probability of stochastic depth.
+        act_last: activate the wide map behind the Squeeze-and-Excitation, not before it.
     """
 
     def __init__(
@@ -146,15 +147,20 @@ class InvertedBottleneck(nn.Module):
         dilation: int = 1,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
         drop: float = 0.0,
+        act_last: bool = False,
     ) -> None:
         super().__init__()
         expands = wide != inputs
         self.residual = stride == 1 and inputs == outputs
         self.expand = ConvNormAct(inputs, wide, 1, act=act, norm=norm) if expands else nn.Identity()
         self.after_expand = Slot("after_expand", wide) if expands else nn.Identity()
-        self.depthwise = ConvNormAct(wide, wide, kernel_size, stride, wide, act, dilation, norm)
+        first_act = None if act_last else act
+        self.depthwise = ConvNormAct(
+            wide, wide, kernel_size, stride, wide, first_act, dilation, norm
+        )
         self.after_depthwise = Slot("after_depthwise", wide)
         self.se = squeeze(wide) if squeeze else nn.Identity()
+        self.act = act() if act_last else nn.Identity()
         self.before_project = Slot("before_project", wide)
         self.project = ConvNormAct(wide, outputs, 1, act=None, norm=norm)
         self.before_add = Slot("before_add", outputs)
@@ -164,6 +170,6 @@ class InvertedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride))."""
         wide = self.after_expand(self.expand(x))
-        wide = self.se(self.after_depthwise(self.depthwise(wide)))
+        wide = self.act(self.se(self.after_depthwise(self.depthwise(wide))))
         y = self.drop(self.before_add(self.project(self.before_project(wide))))
         return self.after_add(x + y if self.residual else y)

@@ -1,7 +1,8 @@
 """MobileNetV3-Large and -Small: searched inverted bottlenecks, some with Squeeze-and-Excitation.
 
-Howard et al.: Searching for MobileNetV3, ICCV 2019, tables 1 and 2. As in torchvision: norms have
-eps 1e-3 and momentum 0.01, the squeezed channels are a quarter of the expanded, rounded to 8.
+Howard et al.: Searching for MobileNetV3, ICCV 2019, tables 1 and 2. The squeezed channels are a
+quarter of the expanded, rounded to 8. The three PyTorch codes with published weights differ in what
+the paper leaves open; `variant` says whose network it is.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ SMALL: tuple[Row, ...] = (
     (5, 576, 96, True, "hswish", 1),
     (5, 576, 96, True, "hswish", 1),
 )
-_norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+VARIANTS = ("torchvision", "d_li14", "timm")
 _hswish = partial(nn.Hardswish, inplace=True)
 
 
@@ -67,7 +68,13 @@ class MobileNetV3(nn.Module):
     Args:
         rows: of the table.
         last: hidden channels of the classifier.
-        width_mult: factor on all widths.
+        width_mult: factor on the widths.
+        variant: "torchvision": norms have eps 1e-3 and momentum 0.01, and a width scales the
+            expanded channels and the classifier's too. "d_li14" (d-li14/mobilenetv3.pytorch): eps
+            1e-5 and momentum 0.1, channels expand the scaled input by the table's ratio, the
+            classifier's hidden channels grow only above width 1, and expanded maps are activated
+            behind the Squeeze-and-Excitation. "timm": as d_li14, but activated before it, the
+            hidden channels stay, and below width 0.75 the stem's do.
         num_classes: K; 0 leaves the last layer out.
         in_channels: of the image.
         dropout: probability before the last layer.
@@ -90,6 +97,7 @@ class MobileNetV3(nn.Module):
         last: int,
         *,
         width_mult: float = 1.0,
+        variant: str = "torchvision",
         num_classes: int = 1000,
         in_channels: int = 3,
         dropout: float = 0.2,
@@ -103,15 +111,22 @@ class MobileNetV3(nn.Module):
             raise ArgumentError(f"MobileNetV3: num_classes must be 0 or more, got {num_classes!r}")
         check_positive("MobileNetV3", "in_channels", in_channels)
         check_choice("MobileNetV3", "output_stride", output_stride, (8, 16, 32))
-        width = make_divisible(16 * width_mult)
-        self.stem = ConvNormAct(in_channels, width, 3, 2, act=_hswish, norm=_norm)
+        check_choice("MobileNetV3", "variant", variant, VARIANTS)
+        scaled = variant == "torchvision"
+        norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01) if scaled else nn.BatchNorm2d
+        width = 16 if variant == "timm" and width_mult < 0.75 else make_divisible(16 * width_mult)
+        self.stem = ConvNormAct(in_channels, width, 3, 2, act=_hswish, norm=norm)
         strides = [stride for *_, stride in rows]
         plan = dilate(strides, output_stride, reached=2)
         blocks: list[InvertedBottleneck] = []
+        nominal = 16  # the width before each row, unscaled
         for (kernel, wide, outputs, squeezes, act, _), (stride, (dilation, _)) in zip(
             rows, plan, strict=True
         ):
-            wide, outputs = make_divisible(wide * width_mult), make_divisible(outputs * width_mult)
+            ratio = round(wide / nominal, 2)  # as printed in their tables: 3.67 for 88 / 24
+            nominal = outputs
+            wide = make_divisible(wide * width_mult if scaled else width * ratio)
+            outputs = make_divisible(outputs * width_mult)
             squeeze = partial(
                 SqueezeExcite, hidden=make_divisible(wide // 4), act=nn.ReLU, gate=nn.Hardsigmoid
             )
@@ -126,7 +141,8 @@ class MobileNetV3(nn.Module):
                     activation,
                     squeeze if squeezes else None,
                     dilation,
-                    _norm,
+                    norm,
+                    act_last=variant == "d_li14" and wide != width,
                 )
             )
             width = outputs
@@ -134,8 +150,9 @@ class MobileNetV3(nn.Module):
         self.taps = last_of_each_size([1] * len(rows), strides)
         self.features_only = features_only
         if not features_only:
-            self.head = ConvNormAct(width, 6 * width, 1, act=_hswish, norm=_norm)
-            hidden = make_divisible(last * width_mult)
+            self.head = ConvNormAct(width, 6 * width, 1, act=_hswish, norm=norm)
+            grows = scaled or (variant == "d_li14" and width_mult > 1)
+            hidden = make_divisible(last * width_mult) if grows else last
             self.hidden = nn.Linear(6 * width, hidden)
             self.act = nn.Hardswish()
             self.dropout = nn.Dropout(dropout)
