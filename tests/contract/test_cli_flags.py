@@ -68,11 +68,13 @@ FLAGS = {
     },
     "doctor": {"help", "model_args", "attention", "attention_args", "at", "input_size"},
     "audit": {"help", "as", "arguments", "attention_args"},
+    "data": {"help"},
+    "data check": {"help", "task", "data_args", "on_bad"},
     "list": {"help"},
 }  # fmt: skip
 POSITIONS = {
     "eval": ["checkpoint"], "explain": ["checkpoint"], "cost": ["model"], "list": ["what"],
-    "doctor": ["model"], "audit": ["target"],
+    "doctor": ["model"], "audit": ["target"], "data": ["what"], "data check": ["source"],
 }  # fmt: skip
 
 

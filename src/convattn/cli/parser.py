@@ -68,6 +68,15 @@ examples:
   convattn audit my_blocks.py:Cbam --as cbam --attention_args.variant timm
 Exit code 0: nothing found (notes are allowed), 1: something, 2: wrong arguments.
 """
+DATA_CHECK = """\
+Reads everything: images, boxes, masks, label maps. The format is told from the folder's content.
+
+examples:
+  convattn data check path/to/coco
+  convattn data check path/to/VOCdevkit --task detection
+  convattn data check path/to/images --on_bad skip     report, and exit with 0
+Exit code 0: nothing found or to be skipped, 1: something, 2: wrong arguments.
+"""
 DEMO = """\
 Trains MobileNetV2 without attention and with SE, CBAM, ECA and CA on the embedded digit scenes,
 several seeds each, and compares them. It is `convattn compare` with the recipe demo.yaml.
@@ -111,9 +120,11 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
         ("cost", _cost(), "count parameters and multiply-accumulates"),
         ("doctor", _doctor(), "examine a network: gates, gradients, sizes, export"),
         ("audit", _audit(), "compare somebody's block with its authors' definition"),
+        ("data", data := _new("data", "Look after data.", ""), "check data before training"),
         ("list", _list(), "list blocks, networks, authors' sources"),
     ):
         verbs.add_subcommand(verb, made, help=text)
+    _add_data_verbs(data)  # jsonargparse wants the upper level first
     found = parser.parse_args(arguments).as_dict()
     verb = found["verb"]
     options = {k: v for k, v in found[verb].items() if k != "config"}
@@ -240,6 +251,26 @@ def _audit() -> jsonargparse.ArgumentParser:
     )
     parser.add_argument("--attention_args", type=dict[str, Any], default={}, help="of our block")
     return parser
+
+
+def _add_data_verbs(parser: jsonargparse.ArgumentParser) -> None:
+    verbs = parser.add_subcommands(required=True, dest="what", help="what to do")
+    check = _new("data check", "Find what is wrong with data before training.", DATA_CHECK)
+    check.add_argument("source", type=str, help="folder, or 'scenes'")
+    check.add_argument(
+        "--task",
+        type=Literal["classification", "detection", "instance", "segmentation"] | None,
+        default=None,
+        help="read it for this task; default: for every task that it serves",
+    )
+    check.add_argument("--data_args", type=dict[str, Any], default={}, help="the data's options")
+    check.add_argument(
+        "--on_bad",
+        type=Literal["stop", "skip"],
+        default="stop",
+        help="whether defects would stop a training or be left out of it",
+    )
+    verbs.add_subcommand("check", check, help="find what is wrong")
 
 
 def _version() -> str:

@@ -206,6 +206,25 @@ def _audit(options: dict[str, Any]) -> int:
     return 0 if report.ok else 1
 
 
+def _data(options: dict[str, Any]) -> int:
+    from rich.progress import Progress
+
+    from convattn.data.check import check_data
+
+    given = options[options["what"]]
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        work = bar.add_task("reading")
+        reports = check_data(
+            given["source"],
+            given["task"],
+            lambda done, total: bar.update(work, completed=done, total=total),
+            **given["data_args"],
+        )
+    print("\n".join(map(str, reports)))
+    found = any(report.defects for report in reports)
+    return 1 if found and given["on_bad"] == "stop" else 0
+
+
 def _command(verb: str) -> str:
     """The line that repeats this, without the path of the program."""
     return shlex.join(["convattn", *sys.argv[1:]]) if len(sys.argv) > 1 else f"convattn {verb}"
@@ -221,4 +240,5 @@ _VERBS: dict[str, Callable[[dict[str, Any]], int]] = {
     "demo": _demo,
     "doctor": _doctor,
     "audit": _audit,
+    "data": _data,
 }

@@ -1,5 +1,6 @@
-"""Data: the embedded digit scenes, class folders, and the CIFAR-10 pack.
+"""Data: the embedded digit scenes, and files on disk, for every task.
 
-Beside the tower: nothing here knows of models, tasks or training. `classification.py` opens any of
-the sources as two labelled sets of uint8 images; what is wrong with them is said before training.
+Beside the tower: nothing here knows of models, tasks or training. `classification.py`,
+`detection.py` and `segmentation.py` open a source as two sets, told from its content; `formats/`
+has the readers. Images are uint8 without transforms; what is wrong is said before training.
 """

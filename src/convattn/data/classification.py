@@ -6,23 +6,22 @@ and no random order: images are uint8 as stored, and the rest is the trainer's.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from convattn.core.errors import ArgumentError, DataError, DataNotFoundError
-from convattn.core.names import suggest
-from convattn.data import cifar, image_files, image_folder, material
+from convattn.core.errors import DataError, DataNotFoundError
+from convattn.data import cifar, image_files, image_folder
 from convattn.data.baseline import chance_level, linear_baseline
-from convattn.data.image_files import OnBad
+from convattn.data.defects import OnBad, check_on_bad
 from convattn.data.images import shown
-from convattn.data.scenes import SCENES_VERSION, DigitScenes
+from convattn.data.options import SCENE_OPTIONS, check_options, existing_folder
+from convattn.data.scenes import DigitScenes, scenes_fingerprint
 from convattn.data.sets import ClassificationData, ImageSet
 
 __all__ = [
@@ -36,16 +35,6 @@ __all__ = [
 ACCEPTED = (
     "Accepted: 'scenes' (embedded, no files), a folder with train/CLASS/*.jpg and val/CLASS/*.jpg "
     "(or test/), a folder with CLASS/*.jpg, or a CIFAR-10 pack (meta.json and .webp mosaics)."
-)
-_SCENE_OPTIONS = (
-    "train_count",
-    "test_count",
-    "size",
-    "seed",
-    "digits",
-    "height",
-    "turn",
-    "clutter",
 )
 
 
@@ -76,18 +65,12 @@ def open_classification(
         ArgumentError: An option has a wrong name or value.
         MissingExtraError: A library that this source needs is not installed.
     """
-    if on_bad not in ("stop", "skip"):
-        raise ArgumentError(f"on_bad must be 'stop' or 'skip', got {on_bad!r}.")
-    folder = Path(source).expanduser()
+    check_on_bad(on_bad)
     if str(source) == "scenes":
-        _known(options, _SCENE_OPTIONS, "scenes")
+        check_options(options, SCENE_OPTIONS, "scenes")
         data = _scenes(**options)
-    elif not os.path.lexists(folder):
-        near = difflib.get_close_matches(str(source).lower(), ["scenes"])
-        hint = "Did you mean 'scenes'? " if near else ""
-        raise DataNotFoundError(f"no data at {shown(source)!r}: no such folder. {hint}{ACCEPTED}")
-    elif cifar.is_pack(folder):
-        _known(options, ("train_count", "test_count"), "a CIFAR pack")
+    elif cifar.is_pack(folder := existing_folder(source, ACCEPTED)):
+        check_options(options, ("train_count", "test_count"), "a CIFAR pack")
         data = _pack(folder, **options)
     elif not image_folder.class_folders(folder):
         found = sorted(shown(name) for name in os.listdir(folder))
@@ -97,7 +80,7 @@ def open_classification(
             f"{inside or 'nothing'}. {ACCEPTED}"
         )
     else:
-        _known(options, ("test_share",), "an image folder")
+        check_options(options, ("test_share",), "an image folder")
         data = _folder(folder, on_bad, verify, progress, **options)
     unseen = set(data.test.labels.tolist()) - set(data.train.labels.tolist())
     if unseen:
@@ -109,22 +92,15 @@ def open_classification(
     return data
 
 
-def _known(options: dict[str, Any], names: Iterable[str], kind: str) -> None:
-    for name in options:
-        if name not in names:
-            raise ArgumentError(f"no option {name!r} for {kind}: {suggest(name, names)}")
-
-
 def _scenes(train_count: int = 2000, test_count: int = 500, **options: Any) -> ClassificationData:
     train = DigitScenes("train", train_count, **options)
     test = DigitScenes("test", test_count, **options)
-    facts = [SCENES_VERSION, material.source_digest(), train.options(), len(train), len(test)]
     return ClassificationData(
         name="scenes",
         train=train,
         test=test,
         classes=tuple(str(digit) for digit in range(10)),
-        fingerprint=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        fingerprint=scenes_fingerprint(train, test),
         image_size=train.size,
     )
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from convattn.core.errors import ArgumentError, DataError
+from convattn.core.errors import DataError
+from convattn.data.defects import OnBad, check_on_bad, in_threads
 from convattn.data.images import cause_of, read_image, shown
 
-__all__ = ["ImageFiles", "OnBad", "check_images", "fingerprint"]
+__all__ = ["ImageFiles", "check_images", "fingerprint"]
 
-OnBad = Literal["stop", "skip"]
 _NAMED = 10  # how many culprits a message lists
-_WINDOW = 4096  # files handed to the threads at once: a million futures would fill the memory
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,7 @@ def check_images(
     Raises:
         DataError: A bad file and `on_bad="stop"`; names up to ten files with their causes.
     """
-    if on_bad not in ("stop", "skip"):
-        raise ArgumentError(f"on_bad must be 'stop' or 'skip', got {on_bad!r}.")
+    check_on_bad(on_bad)
 
     def examine(index: int) -> tuple[int, int] | str:
         try:
@@ -88,17 +84,12 @@ def check_images(
     good: list[int] = []
     bad: list[tuple[str, str]] = []
     sizes: set[tuple[int, int]] = set()
-    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(files), _WINDOW):
-            window = range(start, min(start + _WINDOW, len(files)))
-            for index, result in zip(window, pool.map(examine, window), strict=True):
-                if isinstance(result, str):
-                    bad.append((files.sample_id(index), result))
-                else:
-                    good.append(index)
-                    sizes.add(result)
-                if progress is not None:
-                    progress(index + 1, len(files))
+    for index, result in enumerate(in_threads(examine, len(files), threads, progress)):
+        if isinstance(result, str):
+            bad.append((files.sample_id(index), result))
+        else:
+            good.append(index)
+            sizes.add(result)
     if bad and on_bad == "stop":
         lines = "".join(f"\n  {name}: {cause}" for name, cause in bad[:_NAMED])
         more = f"\n  and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""

@@ -5,9 +5,10 @@ Never another image's pixels: a file gives its own picture or a `DataError` with
 
 from __future__ import annotations
 
+import io
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 from torch import Tensor
@@ -18,7 +19,16 @@ from convattn.core.names import require
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "cause_of", "read_image", "shown"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "cause_of",
+    "decode_image",
+    "decode_labels",
+    "read_bytes",
+    "read_image",
+    "shown",
+]
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff",
@@ -48,9 +58,61 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     """
     require("PIL.Image", "train")
     try:
-        return _decode(path)
+        _check_file(path)
+        with open(path, "rb") as file:
+            return _pixels(file)
     except Exception as error:  # Pillow's decoders raise a dozen types; each means "unreadable"
         raise DataError(f"{shown(path)}: {cause_of(error, path)}") from error
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A file's content; a `DataError` or `OSError` if it is empty or not a regular file."""
+    _check_file(path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None) -> Tensor:
+    """As `read_image`, from a file's content.
+
+    Args:
+        data: The content.
+        name: For the message.
+        size: (height, width) that annotations were made for. Whether the EXIF orientation is
+            applied follows from it: tools differ in which of the two pictures they annotate.
+
+    Raises:
+        DataError: As `read_image`, or neither picture has this size.
+    """
+    require("PIL.Image", "train")
+    try:
+        return _pixels(io.BytesIO(data), size)
+    except Exception as error:
+        raise DataError(f"{shown(name)}: {cause_of(error, name)}") from error
+
+
+def decode_labels(data: bytes, name: str) -> Tensor:
+    """A picture whose pixel values are class numbers: uint8 (H, W), palettes not looked up.
+
+    Raises:
+        DataError: No picture, damaged, or with colours instead of numbers.
+    """
+    require("PIL.Image", "train")
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode not in ("L", "P"):
+                raise DataError(
+                    f"a picture of mode {image.mode}; class numbers are 8-bit grey or palette "
+                    "(modes L, P)"
+                )
+            image.load()
+            width, height = image.size
+            numbers = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    except Exception as error:
+        raise DataError(f"{shown(name)}: {cause_of(error, name)}") from error
+    return numbers.view(height, width)
 
 
 def cause_of(error: Exception, path: str | os.PathLike[str]) -> str:
@@ -73,9 +135,7 @@ def cause_of(error: Exception, path: str | os.PathLike[str]) -> str:
     return " ".join(shown(text).split()) or type(error).__name__
 
 
-def _decode(path: str | os.PathLike[str]) -> Tensor:
-    from PIL import Image
-
+def _check_file(path: str | os.PathLike[str]) -> None:
     kind = os.stat(path)
     # A pipe would block for ever.
     if not stat.S_ISREG(kind.st_mode):
@@ -83,14 +143,27 @@ def _decode(path: str | os.PathLike[str]) -> Tensor:
         raise DataError(f"{what}, not an image file")
     if kind.st_size == 0:
         raise DataError("the file is empty (0 bytes)")
-    with open(path, "rb") as file, Image.open(file) as image:
+
+
+def _pixels(file: BinaryIO, size: tuple[int, int] | None = None) -> Tensor:
+    from PIL import Image
+
+    with Image.open(file) as image:
         if image.width * image.height > MAX_PIXELS:
             raise DataError(
                 f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels; "
                 "refused as a decompression bomb"
             )
         image.load()
-        rgb = _to_rgb(_upright(image))
+        turned = _upright(image)
+        if size is not None and (turned.height, turned.width) != size:
+            if (image.height, image.width) != size:
+                raise DataError(
+                    f"{turned.width} x {turned.height} pixels, but the annotation is for "
+                    f"{size[1]} x {size[0]}"
+                )
+            turned = image
+        rgb = _to_rgb(turned)
         width, height = rgb.size
         # bytearray: the tensor may write to its memory
         pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)

@@ -7,6 +7,8 @@ detection (boxes) and segmentation (masks).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import operator
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from convattn.core.errors import ArgumentError
 from convattn.data import composing, painting
-from convattn.data.material import Split, material
+from convattn.data.material import Split, material, source_digest
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["SCENES_VERSION", "DigitScenes", "Scene"]
+__all__ = ["SCENES_VERSION", "DigitScenes", "Scene", "scenes_fingerprint"]
 
 SCENES_VERSION = 1  # raised whenever the same seed would draw other pixels
 _SPLIT_KEY = {"train": 0, "test": 1}
@@ -215,6 +217,12 @@ class DigitScenes:
     def _check(self, index: int) -> None:
         if not 0 <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}: must be 0 to {self.count - 1}.")
+
+
+def scenes_fingerprint(train: DigitScenes, test: DigitScenes) -> str:
+    """sha256 of everything that decides the pixels of both sets."""
+    facts = [SCENES_VERSION, source_digest(), train.options(), len(train), len(test)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _whole(name: str, value: object, low: int, high: int) -> int:
