@@ -22,6 +22,7 @@ DOWN = {
     "models": {"core", "ops", "blocks", "insertion"},
     "authors": {"core", "ops", "blocks", "insertion", "models"},
     "cost": {"core", "ops", "blocks", "insertion", "models"},
+    "hub": {"core", "blocks", "insertion", "models"},
     "explain": {"core", "ops", "blocks", "insertion", "models"},
     "doctor": {"core", "ops", "blocks", "insertion", "models", "authors"},
     "engine": {"core"},
@@ -84,7 +85,7 @@ def test_import_and_a_block_need_torch_alone() -> None:
     )
     extras = {
         "jsonargparse", "rich", "yaml", "lightning", "torchvision", "matplotlib", "scipy",
-        "sklearn", "PIL", "timm", "tensorboard",
+        "sklearn", "PIL", "timm", "tensorboard", "huggingface_hub", "safetensors",
     }  # fmt: skip
     assert not loaded & extras
 

@@ -6,7 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convattn.blocks._base import Block
     from convattn.insertion.slots import Where
 
-__all__ = ["create_model", "list_models"]
+__all__ = ["create_model", "list_models", "model_builder"]
 
 
 @cache
@@ -41,6 +41,17 @@ def _files() -> dict[str, str]:
 def list_models() -> tuple[str, ...]:
     """Names of all networks, sorted."""
     return tuple(sorted(_files()))
+
+
+def model_builder(name: str) -> Callable[..., nn.Module]:
+    """What builds a network, without blocks, from its own arguments.
+
+    Raises:
+        UnknownNameError: no such network.
+    """
+    if name not in _files():
+        raise UnknownNameError(f"no model named {name!r}; {suggest(str(name), _files())}")
+    return getattr(importlib.import_module(f"{__name__}.{_files()[name]}"), name)
 
 
 def create_model(
@@ -73,6 +84,9 @@ def create_model(
             {"kernel_size": [3, 5, 5, 7]}.
         **arguments: the network's own, such as width_mult and num_classes.
 
+    Returns:
+        The network; its attribute `origin` holds the arguments of this call.
+
     Raises:
         UnknownNameError: no such network, block or position.
         ArgumentError: an argument that network or block do not have, or a value they refuse.
@@ -80,9 +94,7 @@ def create_model(
     from convattn.blocks import block_class
     from convattn.insertion.slots import fill_slots
 
-    if name not in _files():
-        raise UnknownNameError(f"no model named {name!r}; {suggest(str(name), _files())}")
-    builder = getattr(importlib.import_module(f"{__name__}.{_files()[name]}"), name)
+    builder = model_builder(name)
     accepted = inspect.signature(builder).parameters
     for argument in arguments:
         if argument not in accepted:
@@ -91,7 +103,7 @@ def create_model(
             )
     kind = block_class(attention)  # a wrong name is refused before the network is built
     try:
-        model: nn.Module = builder(**arguments)
+        model = builder(**arguments)
     except TypeError as error:  # a text where a number belongs
         raise ArgumentError(f"{name} cannot be built with {arguments!r}: {error}") from error
     if attention != "none" or at is not None:
@@ -105,10 +117,19 @@ def create_model(
                 **(attention_args or {}),
             )
     elif attention_args or attention_per_stage or attention_stages:
-        given = attention_args or attention_per_stage or attention_stages
+        refused = attention_args or attention_per_stage or attention_stages
         raise ArgumentError(
-            f"arguments of a block, {given!r}, given without a block; name one with attention=..."
+            f"arguments of a block, {refused!r}, given without a block; name one with attention=..."
         )
+    options = {
+        "at": at,
+        "attention_args": attention_args,
+        "attention_init": attention_init,
+        "attention_stages": attention_stages,
+        "attention_per_stage": attention_per_stage,
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    model.origin = {"name": name, "attention": attention, **given, **arguments}  # type: ignore[assignment]
     return model
 
 

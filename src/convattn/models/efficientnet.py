@@ -106,7 +106,7 @@ class EfficientNet(nn.Module):
             stages.append(blocks)
         self.blocks = nn.Sequential(*itertools.chain(*stages))
         self.taps = last_of_each_size(depths, strides)
-        self.features_only = features_only
+        self.features_only, self.num_features = features_only, HEAD
         if not features_only:
             self.head = ConvNormAct(width, HEAD, 1, act=nn.SiLU)
             self.dropout = nn.Dropout(dropout)

@@ -139,9 +139,9 @@ class MobileNetV2(nn.Module):
             width = outputs
         self.blocks = nn.Sequential(*itertools.chain(*stages))
         self.taps = last_of_each_size([n for _, _, n in STAGES], strides[1:])
-        self.features_only = features_only
+        last = width_of(1280 * max(1.0, width_mult))
+        self.features_only, self.num_features = features_only, last
         if not features_only:
-            last = width_of(1280 * max(1.0, width_mult))
             self.head = ConvNormAct(width, last, 1)
             self.dropout = nn.Dropout(dropout)
             self.classifier = nn.Linear(last, num_classes) if num_classes else nn.Identity()

@@ -148,11 +148,11 @@ class MobileNetV3(nn.Module):
             width = outputs
         self.blocks = nn.Sequential(*blocks)
         self.taps = last_of_each_size([1] * len(rows), strides)
-        self.features_only = features_only
+        grows = scaled or (variant == "d_li14" and width_mult > 1)
+        hidden = make_divisible(last * width_mult) if grows else last
+        self.features_only, self.num_features = features_only, hidden
         if not features_only:
             self.head = ConvNormAct(width, 6 * width, 1, act=_hswish, norm=norm)
-            grows = scaled or (variant == "d_li14" and width_mult > 1)
-            hidden = make_divisible(last * width_mult) if grows else last
             self.hidden = nn.Linear(6 * width, hidden)
             self.act = nn.Hardswish()
             self.dropout = nn.Dropout(dropout)

@@ -148,7 +148,7 @@ class MobileNeXt(nn.Module):
             width = outputs
         self.blocks = nn.Sequential(*itertools.chain(*stages))
         self.taps = last_of_each_size([n for _, _, n, _ in STAGES], strides)
-        self.features_only = features_only
+        self.features_only, self.num_features = features_only, width
         self.dropout = nn.Dropout(dropout)
         classes = 0 if features_only else num_classes
         self.classifier = nn.Linear(width, classes) if classes else nn.Identity()

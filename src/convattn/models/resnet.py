@@ -193,6 +193,7 @@ class ResNet(nn.Module):
             self.add_module(f"layer{i}", _stage(block, width, planes, depth, *stage))
             width = planes * block.expansion
         self.stage_end = nn.ModuleList(Slot("stage_end", p * block.expansion) for p in PLANES)
+        self.num_features = width
         classes = 0 if features_only else num_classes
         self.fc = nn.Linear(width, classes) if classes else nn.Identity()
         number_slots(self.layers())
