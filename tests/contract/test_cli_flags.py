@@ -64,7 +64,7 @@ FLAGS = {
     "explain": {"help", "out", "count", "data"},
     "cost": {
         "help", "model_args", "attention", "attention_args", "at", "input_size", "convention",
-        "per_layer",
+        "per_layer", "per_block", "measure", "threads", "device",
     },
     "doctor": {"help", "model_args", "attention", "attention_args", "at", "input_size"},
     "audit": {"help", "as", "arguments", "attention_args"},

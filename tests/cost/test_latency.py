@@ -45,10 +45,12 @@ def test_models_take_turns_and_quartiles_are_told(monkeypatch: pytest.MonkeyPatc
     assert (a.low, a.median, a.high) == (5000, 6000, 7000)  # of 4, 5, 6, 7, 8 seconds
     assert (b.low, b.median, b.high) == (104000, 105000, 106000)
     for name, latency in found.items():
-        assert (latency.runs, latency.batch, latency.threads) == (5, 2, 2)
+        assert (latency.runs, latency.warmup, latency.batch, latency.threads) == (5, 3, 2, 2)
         assert latency.device == "cpu"
         assert models[name].states == {(False, True, 2)}
-    assert str(a).startswith("6000 ms (quartiles 5000 to 7000, 5 runs, batch 2, cpu, 2 threads")
+    assert str(a).startswith(
+        "6000 ms (quartiles 5000 to 7000, 5 runs after 3 of warm-up, batch 2, cpu, 2 threads"
+    )
 
 
 def test_time_is_in_milliseconds() -> None:

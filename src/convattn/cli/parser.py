@@ -48,10 +48,16 @@ examples:
   convattn explain runs/mobilenet_v2_ca --out gates.png --count 8 --data path/to/images
 """
 COST = """\
+With a block, the network without it stands beside. Measuring takes some seconds.
+
 examples:
   convattn cost mobilenet_v2 --attention ca
+  convattn cost mobilenet_v2 --attention ca --measure --per_block
+  convattn cost resnet50 --convention ptflops
   convattn cost mobilenet_v2 --attention eca --input_size '[1, 3, 64, 64]' --per_layer
 """
+# a test compares them with convattn.cost, which imports torch
+CONVENTIONS = ("conv+linear", "all-ops", "thop-2019-07", "thop-2019-08", "ptflops", "fvcore")
 DOCTOR = """\
 examples:
   convattn doctor mobilenet_v2 --attention ca
@@ -218,11 +224,17 @@ def _cost() -> jsonargparse.ArgumentParser:
     )
     parser.add_argument(
         "--convention",
-        type=Literal["conv+linear", "all-ops"],
+        type=Literal[CONVENTIONS],
         default="conv+linear",
         help="which operations count",
     )
     parser.add_argument("--per_layer", action="store_true", help="table of all layers")
+    parser.add_argument("--per_block", action="store_true", help="table of all attention blocks")
+    parser.add_argument("--measure", action="store_true", help="latency and peak memory too")
+    parser.add_argument("--threads", type=int, default=1, help="for measuring on the CPU")
+    parser.add_argument(
+        "--device", type=Literal["cpu", "cuda"], default="cpu", help="where to measure"
+    )
     return parser
 
 

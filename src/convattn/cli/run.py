@@ -143,18 +143,38 @@ def _demo(options: dict[str, Any]) -> int:
 
 
 def _cost(options: dict[str, Any]) -> int:
+    from torch import cuda
+
     from convattn.cost import cost
+    from convattn.cost.marginal import block_table, marginal_table, measure_blocks, measure_pair
     from convattn.models import create_model
 
-    model = create_model(
-        options["model"],
-        attention=options["attention"],
-        at=options["at"],
-        attention_args=options["attention_args"],
-        **options["model_args"],
-    )
-    counted = cost(model, tuple(options["input_size"]), convention=options["convention"])
-    Console().print(counted.as_table() if options["per_layer"] else counted.summary())
+    size, console, device = tuple(options["input_size"]), Console(), options["device"]
+    if device == "cuda" and not cuda.is_available():
+        raise ArgumentError("there is no CUDA device here; measure with --device cpu")
+    attended = options["attention"] != "none" or options["at"] is not None
+    name, arguments = options["model"], options["model_args"]
+    plain = create_model(name, **arguments).to(device)
+    model = _network(options).to(device) if attended else plain
+    counted = cost(model, size, convention=options["convention"])
+    if options["per_layer"]:
+        console.print(counted.as_table())
+        return 0
+    without = cost(plain, size, convention=options["convention"]) if attended else counted
+    pair, blocks = None, {}
+    if options["measure"]:
+        with console.status("measuring latency and memory"):
+            pair = measure_pair(plain, model, size, threads=options["threads"])
+            if options["per_block"]:
+                blocks = measure_blocks(model, counted, threads=options["threads"])
+    if attended:
+        titles = (name, f"with {options['attention']}")
+        console.print(marginal_table(without, counted, pair, titles=titles))
+    print(counted.summary(totals=not attended))
+    if pair:
+        print(f"latency      {pair[1][0]}\nmemory       {pair[1][1]}")
+    if options["per_block"]:
+        console.print(block_table(counted, blocks))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-accumulates in a named convention, latency.
+"""What a model costs: parameters, operations in a named convention, latency, peak memory.
 
 `convattn.cost(model)` counts. It is also the name of this package, and Python binds the package to
 `convattn.cost` as soon as anything imports it; so the package itself can be called, and the call
@@ -14,16 +14,19 @@ from typing import Any
 from convattn.cost.conventions import CONVENTIONS
 from convattn.cost.count import cost
 from convattn.cost.latency import Latency, measure, measure_one
+from convattn.cost.memory import Memory, measure_memory
 from convattn.cost.result import Cost, Row, format_count
 
 __all__ = [
     "CONVENTIONS",
     "Cost",
     "Latency",
+    "Memory",
     "Row",
     "cost",
     "format_count",
     "measure",
+    "measure_memory",
     "measure_one",
 ]
 

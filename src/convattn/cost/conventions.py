@@ -24,7 +24,26 @@ all-ops
     copies (cat, stack, pad, clone, gather, nearest …)  0
     ==================================================  ===========================
 
-An operator without a rule is listed as uncounted in either convention. An operator of one's own
+The others are those of tools that tables were made with, as these counted then:
+
+    ============================  ============  ============  ==========  ======
+    operations of                 thop-2019-07  thop-2019-08  ptflops     fvcore
+    ============================  ============  ============  ==========  ======
+    convolution, per output       k + bias      k + bias      k + bias    k
+    linear layer of n, per output 2n - 1        2n - 1        n           n
+    batch norm, per element       4             4             2           2
+    ReLU, ReLU6, per element      1 [1]_        0             1           -
+    max pool, global maximum      0             0             in          -
+    mean over all positions [2]_  in + out      in + out      in          in
+    ============================  ============  ============  ==========  ======
+
+    .. [1] of those that one module runs, the last alone: a shared layer's count was overwritten.
+    .. [2] and adaptive average pools to more than one place.
+
+    thop-2019-07 is that of ECA's tables, thop-2019-08 of those for its ResNet-18 and -34, ptflops
+    of Triplet Attention's. They call "FLOPs" what they count.
+
+An operator without a rule is listed as uncounted in every convention. An operator of one's own
 takes part by `torch.utils.flop_counter.register_flop_formula` (floating point operations, two for
 each multiply-accumulate).
 """
@@ -33,50 +52,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import flop_registry
 
-__all__ = ["CONVENTIONS", "count_all_ops", "count_products", "is_free", "spoken_name"]
+from convattn.cost import tools
+from convattn.cost.operators import Operator, numel, products, spoken_name
 
-Operator = Any  # torch._ops.OpOverload
+__all__ = ["CONVENTIONS", "Convention"]
+
 Rule = Callable[[Tensor, tuple[Any, ...]], int]  # (first output, arguments) -> operations
 
-CONVENTIONS: dict[str, str] = {
-    "conv+linear": "multiply-accumulates of convolutions, linear layers and matrix products",
-    "all-ops": "the same, and all other operators by the rules in convattn.cost.conventions",
-}
 
+@dataclass(frozen=True)
+class Convention:
+    """One way to count.
 
-def _numel(x: Any) -> int:
-    return x.numel() if isinstance(x, Tensor) else sum(t.numel() for t in x)
+    Attributes:
+        text: what it counts, for a reader.
+        count: (operator, arguments, keyword arguments, output) -> operations, None where it has no
+            rule.
+        last_alone: operators of which each module's last call replaces those before.
+    """
+
+    text: str
+    count: Callable[[Operator, tuple[Any, ...], dict[str, Any], Any], int | None]
+    last_alone: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def _per_input(times: int) -> Rule:
-    return lambda out, args: times * _numel(args[0])
+    return lambda out, args: times * numel(args[0])
 
 
 def _per_output(times: int) -> Rule:
-    return lambda out, args: times * _numel(out)
+    return lambda out, args: times * numel(out)
 
 
 def _window(out: Tensor, args: tuple[Any, ...]) -> int:
     """(input, kernel_size, ...): one int stands for all axes of the window."""
     axes = out.dim() - 2 if out.dim() > 2 else 1
     kernel = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
-    return _numel(out) * math.prod(kernel if len(kernel) > 1 else list(kernel) * axes)
-
-
-# Products that torch's own registry leaves out: ECA's k-tap kernel is a matrix-vector product.
-_PRODUCTS: dict[str, Callable[[tuple[Any, ...]], int]] = {
-    "mv": lambda args: _numel(args[0]),
-    "addmv": lambda args: _numel(args[1]),
-    "dot": lambda args: _numel(args[0]),
-    "vdot": lambda args: _numel(args[0]),
-    "addbmm": lambda args: _numel(args[1]) * args[2].shape[2],
-}
+    return numel(out) * math.prod(kernel if len(kernel) > 1 else list(kernel) * axes)
 
 
 def _all(names: str, rule: Rule) -> dict[str, Rule]:
@@ -105,49 +126,13 @@ _RULES: dict[str, Rule] = {
     **_all("upsample_nearest1d upsample_nearest2d upsample_nearest3d", _per_output(0)),
 }
 
-_SPOKEN = {
-    "native_batch_norm": "batch_norm",
-    "native_batch_norm_legit": "batch_norm",
-    "native_batch_norm_legit_no_training": "batch_norm",
-    "cudnn_batch_norm": "batch_norm",
-    "miopen_batch_norm": "batch_norm",
-    "native_layer_norm": "layer_norm",
-    "native_group_norm": "group_norm",
-}
 
-# They make or name memory and compute nothing; views (`is_view`) are free as well.
-_ALLOCATIONS = (
-    *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "scalar_tensor"),
-    *("zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like"),
-    *("new_full", "arange", "linspace", "eye", "detach", "lift_fresh", "unsafe_view"),
-)
-
-
-def spoken_name(operator: Operator) -> str:
-    """What the operator is called in tables: "batch_norm", "hardtanh", "mylib::my_operator"."""
-    namespace, _, name = operator.name().partition("::")
-    plain = str(name.partition(".")[0]).strip("_")
-    return _SPOKEN.get(plain, plain) if namespace in ("aten", "prim") else f"{namespace}::{plain}"
-
-
-def is_free(operator: Operator) -> bool:
-    """Whether the operator only views or allocates; such are neither counted nor listed."""
-    return bool(operator.is_view) or spoken_name(operator) in _ALLOCATIONS
-
-
-def count_products(
+def _count_all_ops(
     operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
 ) -> int | None:
-    """Multiply-accumulates of a convolution, linear layer or matrix product; None for others."""
-    formula = flop_registry.get(operator._overloadpacket)
-    if formula is not None:
-        return int(formula(*args, **kwargs, out_val=out)) // 2
-    product = _PRODUCTS.get(spoken_name(operator))
-    return None if product is None else product(args)
-
-
-def count_all_ops(operator: Operator, args: tuple[Any, ...], out: Any) -> int | None:
-    """Operations of any other operator by the rules above; None where there is no rule."""
+    macs = products(operator, args, kwargs, out)
+    if macs is not None:
+        return macs
     first = out[0] if isinstance(out, (tuple, list)) and out else out
     if not isinstance(first, Tensor):
         return None
@@ -156,4 +141,30 @@ def count_all_ops(operator: Operator, args: tuple[Any, ...], out: Any) -> int | 
     rule = None if reduces else _RULES.get(name)  # max(x, y) of two tensors is elementwise
     if rule is not None:
         return rule(first, args)
-    return _numel(first) if torch.Tag.pointwise in operator.tags else None
+    return numel(first) if torch.Tag.pointwise in operator.tags else None
+
+
+CONVENTIONS: dict[str, Convention] = {
+    "conv+linear": Convention(
+        "multiply-accumulates of convolutions, linear layers and matrix products", products
+    ),
+    "all-ops": Convention(
+        "the same, and all other operators by the rules in convattn.cost.conventions",
+        _count_all_ops,
+    ),
+    "thop-2019-07": Convention(
+        "as thop until July 2019: batch norm 4, ReLU 1 per element, linear layers 2n - 1",
+        tools.count_thop_2019_07,
+        last_alone=("relu", "hardtanh"),
+    ),
+    "thop-2019-08": Convention(
+        "as thop from August 2019: batch norm 4 per element, linear layers 2n - 1",
+        tools.count_thop_2019_08,
+    ),
+    "ptflops": Convention(
+        "as ptflops until 2020: batch norm 2, ReLU and pools 1 per element", tools.count_ptflops
+    ),
+    "fvcore": Convention(
+        "as fvcore: batch norm 2 per element, averages over all positions 1", tools.count_fvcore
+    ),
+}

@@ -30,8 +30,8 @@ def cost(
     Args:
         model: a network or a block with one input.
         input_size: of that input with the batch, such as (1, 3, 224, 224).
-        convention: "conv+linear", as the CA paper counts, or "all-ops"; the rules are in
-            `convattn.cost.conventions`.
+        convention: "conv+linear", as the CA paper counts, "all-ops", or that of a tool which
+            tables were made with; the rules are in `convattn.cost.conventions`.
 
     Raises:
         UnknownNameError: no such convention.
@@ -78,6 +78,7 @@ def cost(
         uncounted=dict(tally.uncounted.most_common()),
         rows=rows,
         blocks=blocks,
+        block_inputs={path: tally.inputs[path] for path in blocks if path in tally.inputs},
     )
 
 

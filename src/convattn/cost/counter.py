@@ -27,7 +27,8 @@ from torch.nn.modules.module import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convattn.cost.conventions import count_all_ops, count_products, is_free, spoken_name
+from convattn.cost.conventions import CONVENTIONS
+from convattn.cost.operators import is_free, products, spoken_name
 
 __all__ = ["Tally", "run_counted"]
 
@@ -40,12 +41,14 @@ class Tally:
         operations: counted operations by the innermost module that was running.
         activations: output elements of convolutions and products, by module.
         shapes: shape of each module's first output tensor; modules that never ran are missing.
+        inputs: shape of each module's first input tensor.
         uncounted: calls by name of operators that were not counted.
     """
 
     operations: Counter[str] = field(default_factory=Counter)
     activations: Counter[str] = field(default_factory=Counter)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     uncounted: Counter[str] = field(default_factory=Counter)
 
 
@@ -56,7 +59,8 @@ class _Counting(TorchDispatchMode):
         super().__init__()
         self.tally = tally
         self.running = running
-        self.convention = convention
+        self.convention = CONVENTIONS[convention]
+        self.last: dict[tuple[str, str], int] = {}  # of a module and an operator
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -77,17 +81,19 @@ class _Counting(TorchDispatchMode):
         return out
 
     def _count(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        path = self.running[-1]
-        operations = count_products(func, args, kwargs, out)
-        if operations is not None:
+        path, name = self.running[-1], spoken_name(func)
+        if products(func, args, kwargs, out) is not None:
             first = out[0] if isinstance(out, (tuple, list)) else out
             self.tally.activations[path] += first.numel()
-        elif self.convention == "all-ops":
-            operations = count_all_ops(func, args, out)
+        operations = self.convention.count(func, args, kwargs, out)
         if operations is None:
-            self.tally.uncounted[spoken_name(func)] += 1
-        else:
-            self.tally.operations[path] += operations
+            self.tally.uncounted[name] += 1
+            return
+        if name in self.convention.last_alone:
+            replaced = self.last.get((path, name), 0)
+            self.last[path, name] = operations
+            operations -= replaced
+        self.tally.operations[path] += operations
 
 
 @contextmanager
@@ -97,6 +103,9 @@ def _tracked(model: nn.Module, tally: Tally, running: list[str]) -> Iterator[Non
 
     def enter(module: nn.Module, args: Any) -> None:
         running.append(paths.get(id(module), running[-1]))
+        shape = _first_shape(args)
+        if id(module) in paths and shape is not None:
+            tally.inputs[running[-1]] = shape
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         path = running.pop()

@@ -16,7 +16,7 @@ from convattn.core.checks import check_positive
 from convattn.core.errors import ArgumentError, InputError
 from convattn.cost.count import check_input_size
 
-__all__ = ["Latency", "measure", "measure_one"]
+__all__ = ["Latency", "measure", "measure_one", "noise"]
 
 _MIN_RUNS = 5  # below this there are no quartiles to speak of
 
@@ -30,6 +30,7 @@ class Latency:
         low: lower quartile, in milliseconds.
         high: upper quartile, in milliseconds.
         runs: how many passes were timed.
+        warmup: how many passes went before, untimed.
         batch: images per pass.
         threads: that torch could use on the CPU.
         device: such as "cpu" or "cuda:0".
@@ -39,6 +40,7 @@ class Latency:
     low: float
     high: float
     runs: int
+    warmup: int
     batch: int
     threads: int
     device: str
@@ -46,7 +48,7 @@ class Latency:
     def __str__(self) -> str:
         return (
             f"{_ms(self.median)} ms (quartiles {_ms(self.low)} to {_ms(self.high)}, "
-            f"{self.runs} runs, "
+            f"{self.runs} runs after {self.warmup} of warm-up, "
             f"batch {self.batch}, {self.device}, {self.threads} threads)"
         )
 
@@ -91,7 +93,7 @@ def measure(
     names = list(models)
     times: dict[str, list[float]] = {name: [] for name in names}
     with _quiet(models.values(), threads), torch.inference_mode():
-        inputs = {name: _noise(model, size) for name, model in models.items()}
+        inputs = {name: noise(model, size) for name, model in models.items()}
         for name in names:
             _try(name, models[name], inputs[name])
         for _ in range(warmup):
@@ -104,8 +106,10 @@ def measure(
             for name in names[start:] + names[:start]:
                 times[name].append(_timed(models[name], inputs[name]))
             rounds += 1
+    passes = 1 + warmup  # the first, which tries the model, warms up as well
     return {
-        name: _latency(times[name], size[0], threads, str(inputs[name].device)) for name in names
+        name: _latency(times[name], passes, size[0], threads, str(inputs[name].device))
+        for name in names
     }
 
 
@@ -141,7 +145,7 @@ def _quiet(models: Iterable[nn.Module], threads: int) -> Iterator[None]:
         torch.set_num_threads(threads_before)
 
 
-def _noise(model: nn.Module, size: tuple[int, ...]) -> Tensor:
+def noise(model: nn.Module, size: tuple[int, ...]) -> Tensor:
     """Drawn from its own generator, so that the caller's random state stays as it is."""
     noise = torch.rand(size, generator=torch.Generator().manual_seed(0))
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
@@ -170,6 +174,6 @@ def _timed(model: nn.Module, x: Tensor) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def _latency(times: list[float], batch: int, threads: int, device: str) -> Latency:
+def _latency(times: list[float], warmup: int, batch: int, threads: int, device: str) -> Latency:
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
-    return Latency(median, low, high, len(times), batch, threads, device)
+    return Latency(median, low, high, len(times), warmup, batch, threads, device)

@@ -66,6 +66,7 @@ class Cost:
         uncounted: calls of the operators that `macs` leaves out, by name; views are no operators.
         rows: the finest table; `per_module` folds it.
         blocks: path -> (class, output shape) of the attention blocks.
+        block_inputs: path -> input shape of those that ran.
     """
 
     model: str
@@ -77,6 +78,7 @@ class Cost:
     uncounted: Mapping[str, int]
     rows: tuple[Row, ...] = field(repr=False)
     blocks: Mapping[str, tuple[str, tuple[int, ...]]] = field(repr=False)
+    block_inputs: Mapping[str, tuple[int, ...]] = field(repr=False)
 
     def per_module(self, *, inside_blocks: bool = False) -> tuple[Row, ...]:
         """Rows per leaf module; their parameters, MACs and activations add up to the totals.
@@ -114,19 +116,23 @@ class Cost:
         prefixes = ["", *(".".join(names[:i]) for i in range(1, len(names) + 1))]
         return next((p for p in prefixes if p in self.blocks), None)
 
-    def summary(self) -> str:
-        """Totals with units, the convention, and what it leaves out; several lines."""
+    def summary(self, *, totals: bool = True) -> str:
+        """Totals with units, the convention, and what it leaves out; several lines.
+
+        Args:
+            totals: False leaves the totals out, for a text that has them already.
+        """
         size = "x".join(map(str, self.input_size))
+        head = f"{self.model} on {size}; MACs and activations for one sample"
         lines = [
-            f"{self.model} on {size}; MACs and activations for one sample",
             f"parameters   {self.parameters:,}  {format_count(self.parameters)}",
             f"MACs         {self.macs:,}  {format_count(self.macs)}",
             f"activations  {self.activations:,}  {format_count(self.activations)}",
-            f"convention   {self.convention}: {CONVENTIONS[self.convention]}",
         ]
         calls = ", ".join(f"{name} x{n}" for name, n in self.uncounted.items())
-        lines.append(f"not counted  {calls or 'nothing'}")
-        return "\n".join(lines)
+        convention = f"convention   {self.convention}: {CONVENTIONS[self.convention].text}"
+        uncounted = f"not counted  {calls or 'nothing'}"
+        return "\n".join([head, *(lines if totals else ()), convention, uncounted])
 
     def as_table(self, *, inside_blocks: bool = False) -> Table:
         """The table per layer for `rich`; layers without parameters and MACs are left out."""
