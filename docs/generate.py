@@ -26,7 +26,7 @@ from torch import nn
 
 from convattn import authors, cost, create_block
 from convattn.authors._source import Source
-from convattn.blocks import block_arguments, block_class, block_names
+from convattn.blocks import block_class, block_names
 from convattn.blocks._base import Block, ConvBlock
 from convattn.core.errors import ArgumentError
 
@@ -165,7 +165,7 @@ def _facts(name: str, block: type[Block]) -> str:
         places = (f"`{p}`, {POSITIONS[p]}" if p in POSITIONS else f"`{p}`" for p in info.positions)
         rows.append(("positions used by its authors", "; ".join(places)))
     rows.append(("fewest channels", f"{info.min_channels} with default arguments"))
-    axes = "1, 2 or 3 (`ndim`)" if "ndim" in block_arguments(name) else "2"
+    axes = f"2. {_prose(info.two_axes)}" if info.two_axes else "1, 2 or 3 (`ndim`)"
     rows.append(("axes of the map", axes))
     rows.append(("can start as the identity", _identity(name, block)))
     return _table(("", ""), rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,6 +52,19 @@ def test_parameters(channels: int, grouped: bool, parameters: int) -> None:
     closed = 2 * channels * m + 98 * channels * m // per_group + 4 * channels + 4 * m
     count = sum(p.numel() for p in GAM(channels, grouped=grouped).parameters())
     assert count == closed == parameters
+
+
+@pytest.mark.parametrize("size", [(4, 8, 8), (3, 3, 3)])
+def test_bfloat16_gradients_in_three_axes(size: tuple[int, ...]) -> None:
+    """Where an axis is shorter than the kernel PyTorch's own are far off, or end the process."""
+    conv, x = GAM(16, ndim=3).conv1, torch.randn(2, 16, *size)
+    cotangent = torch.randn(2, 4, *size)
+    exact, found = (
+        torch.autograd.grad(copied(x.to(dtype)), copied.weight, cotangent.to(dtype))[0].double()
+        for dtype in (torch.float64, torch.bfloat16)
+        for copied in (copy.deepcopy(conv).to(dtype),)
+    )
+    assert (found - exact).norm() <= 0.01 * exact.norm()
 
 
 def test_refusals() -> None:

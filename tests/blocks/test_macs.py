@@ -41,6 +41,12 @@ FORMULAS: list[tuple[str, dict[str, Any], Formula]] = [
     ("psa", {}, lambda c, h, w: PYRAMID * c * (c // 4) * h * w + 8 * (c // 4) * (c // 64)),
     ("simple_ca", {}, lambda c, h, w: 2 * c * 24 * (h + w)),
     ("strip", {}, lambda c, h, w: 3 * c * (h + w)),
+    ("strip", {"axes": "h"}, lambda c, h, w: 3 * c * h),
+    ("spm", {"axes": "w"}, lambda c, h, w: 4 * c * c * w),
+    ("simple_ca", {"axes": "w"}, lambda c, h, w: 2 * c * 24 * w),
+    ("cbam", {"variant": "timm_light"}, lambda c, h, w: 2 * c * (c // 16) + 49 * h * w),
+    ("sk", {"variant": "timm"}, lambda c, h, w: 9 * c * c * h * w + 3 * c * 8),
+    ("triplet", {"axes": "h"}, lambda c, h, w: 98 * (h * w + c * w)),
 ]
 
 

@@ -34,7 +34,7 @@ def test_refusals() -> None:
         MPM(8, pools=(3,))  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="pools"):
         MPM(8, pools=(3, 0))
-    with pytest.raises(InputError, match="row means"):
+    with pytest.raises(InputError, match="means along H"):
         MPM(8)(torch.randn(1, 8, 1, 4))
 
 

@@ -30,7 +30,7 @@ def test_equations(branches: int, stride: int) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ArgumentError, match="multiples of groups=32"):
+    with pytest.raises(ArgumentError, match="multiple of 32"):
         SK(48)
     with pytest.raises(ArgumentError, match="branches"):
         SK(32, branches=0)

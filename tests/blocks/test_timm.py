@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 from convattn import authors
+from convattn.authors import timm as authors_timm
 from convattn.blocks import create_block
 from convattn.core.errors import StateDictError
 from convattn.cost import cost
@@ -19,18 +22,22 @@ LAYERS = "huggingface/pytorch-image-models:timm/layers"
 # timm's name, the source, our block and its arguments
 FORMS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("coord", "coord_attn.py:CoordAttn", "ca", {"variant": "timm"}),
-    ("scoord", "coord_attn.py:SimpleCoordAttn", "simple_ca", {}),
+    ("scoord", "coord_attn.py:SimpleCoordAttn", "simple_ca", {"variant": "timm"}),
     ("ela", "coord_attn.py:EfficientLocalAttn", "ela", {"variant": "timm"}),
-    ("strip", "coord_attn.py:StripAttn", "strip", {}),
+    ("strip", "coord_attn.py:StripAttn", "strip", {"variant": "timm"}),
     ("se", "squeeze_excite.py:SEModule", "se", {"variant": "timm"}),
     ("eca", "eca.py:EcaModule", "eca", {"variant": "timm"}),
     ("ceca", "eca.py:CecaModule", "eca", {"variant": "timm", "circular": True}),
     ("cbam", "cbam.py:CbamModule", "cbam", {"variant": "timm"}),
+    ("lcbam", "cbam.py:LightCbamModule", "cbam", {"variant": "timm_light"}),
+    ("sk", "selective_kernel.py:SelectiveKernel", "sk", {"variant": "timm"}),
     ("ese", "squeeze_excite.py:EffectiveSEModule", "ese", {}),
     ("gc", "global_context.py:GlobalContext", "gc", {"variant": "timm"}),
     ("nl", "non_local_attn.py:NonLocalAttn", "non_local", {"variant": "timm"}),
 ]
-FIRST = {"nl": "in_channels"}  # what theirs calls the channels
+FIRST = {"nl": "in_channels", "sk": "in_channels"}  # what theirs calls the channels
+ELSEWHERE = {"gca", "ecam"}  # forms of gc and eca, tested below
+ABSENT = {"ge", "splat", "lambda", "bottleneck", "halo", "bat"}  # authors/timm.py says why
 each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0])
 
 
@@ -80,6 +87,10 @@ def test_loads_and_agrees(
         ("scoord", "coord_attn.py:SimpleCoordAttn", {"bias": False}),
         ("se", "squeeze_excite.py:SEModule", {"rd_ratio": 0.25, "bias": False}),
         ("cbam", "cbam.py:CbamModule", {"rd_ratio": 0.125, "spatial_kernel_size": 3}),
+        ("lcbam", "cbam.py:LightCbamModule", {"rd_ratio": 0.125, "spatial_kernel_size": 3}),
+        ("sk", "selective_kernel.py:SelectiveKernel", {"split_input": False, "groups": 32}),
+        ("sk", "selective_kernel.py:SelectiveKernel", {"rd_channels": 5, "rd_ratio": 0.25}),
+        ("sk", "selective_kernel.py:SelectiveKernel", {"out_channels": 24, "stride": 2}),
         ("eca", "eca.py:EcaModule", {"gamma": 1}),
         ("ceca", "eca.py:CecaModule", {"gamma": 1}),
         ("gc", "global_context.py:GlobalContext", {"fuse_add": True, "rd_ratio": 0.25}),
@@ -95,6 +106,14 @@ def test_their_arguments(name: str, file: str, arguments: dict[str, Any]) -> Non
     authors.load_authors(ours, layer.state_dict(), source=source)
     x = torch.randn(2, 64, 7, 5)
     torch.testing.assert_close(ours.eval()(x), layer.eval()(x), rtol=1e-6, atol=1e-6)
+
+
+def test_every_name_of_theirs_is_here_or_has_a_reason() -> None:
+    code = inspect.getsource(attention.get_attn)
+    names = set(re.findall(r"attn_type == '(\w+)'", code))
+    assert names == {form[0] for form in FORMS} | ELSEWHERE | ABSENT
+    stated = authors_timm.__doc__ or ""
+    assert set(re.findall(r'"(\w+)"', stated)) == ABSENT
 
 
 def test_the_authors_weights_are_not_timms() -> None:
@@ -123,7 +142,9 @@ def test_gca_is_gc_that_adds() -> None:
 
 def test_hidden_channels() -> None:
     for channels in range(1, 200):
-        for name, block in (("nl", "non_local"), ("gc", "gc")):
+        for name, block in (("nl", "non_local"), ("gc", "gc"), ("sk", "sk")):
+            if name == "sk" and channels % 2:
+                continue  # theirs refuses it too
             ours = create_block(block, channels, variant="timm")
             count = sum(p.numel() for p in ours.parameters())
             assert count == sum(p.numel() for p in theirs(name, channels).parameters())

@@ -33,9 +33,6 @@ SIZES = [(h, h * 7 % 33 + 1) for h in range(1, 34)]
 SIZES += [(1, w) for w in (1, 2, 3, 4, 7, 8, 15, 33)] + [(h, 1) for h in (2, 3, 4, 7, 8, 15, 33)]
 SIZES += [(2, 2), (3, 3), (5, 3), (8, 8), (31, 2)]
 
-# A 3-D block on depth 1 equals the 2-D one, for these with the arguments that leave depth alone.
-DEPTH_ALONE: dict[str, dict[str, Any]] = {"ca": {"axes": "hw"}, "ela": {"axes": "hw"}}
-
 # What an option is tried with if it is refused alone.
 TOGETHER: dict[str, dict[str, Any]] = {"ge": {"extent": 4}}
 
@@ -85,9 +82,9 @@ def _first_accepted(name: str, arguments: tuple[tuple[str, Any], ...], among: An
     raise LookupError(f"{name} with {arguments} accepts none of {among}")
 
 
-def filled(block: Block) -> Block:
+def filled(block: Block, seed: int = 1) -> Block:
     """The block with random parameters, so that none that starts at zero hides a branch."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in block.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
@@ -152,7 +149,7 @@ def check_same(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> No
 
 def gradients_are_finite(block: nn.Module, x: Tensor) -> bool:
     x = x.detach().requires_grad_()
-    block(x).float().square().sum().backward()
+    block(x).float().square().mean().backward()  # a sum's own gradient can exceed float16
     gradients = [x.grad, *(p.grad for p in block.parameters())]
     return all(bool(g.isfinite().all()) for g in gradients if g is not None)
 
@@ -289,12 +286,17 @@ def test_images_of_a_batch_do_not_meet_in_evaluation(sample: Sample) -> None:
 
 @each
 def test_every_parameter_is_used(sample: Sample) -> None:
-    block = sample.build().eval()
-    block(sample.input(batch=8).requires_grad_()).square().sum().backward()
-    unused = [key for key, p in block.named_parameters() if p.grad is None]
-    assert not unused
-    # a bias in front of a softmax or a norm cancels; a weight that has no effect is a mistake
-    still = [k for k, p in block.named_parameters() if "bias" not in k and not p.grad.any()]
+    still: set[str] = {"all"}
+    for seed in range(1, 4):  # the only unit of a hidden layer may be switched off by its ReLU
+        if not still:
+            break
+        block = filled(sample.build().eval(), seed)
+        block(sample.input(batch=8).requires_grad_()).square().sum().backward()
+        unused = [key for key, p in block.named_parameters() if p.grad is None]
+        assert not unused
+        # a bias in front of a softmax or a norm cancels; a weight that has no effect is a mistake
+        idle = {k for k, p in block.named_parameters() if "bias" not in k and not p.grad.any()}
+        still = idle if "all" in still else still & idle
     assert not still
 
 
@@ -474,7 +476,7 @@ def test_copies_are_equal(sample: Sample) -> None:
 
 
 def other_size(sample: Sample, dtype: torch.dtype = torch.float32) -> Tensor:
-    return sample.input(*(9, 4, 3)[: sample.arguments.get("ndim", 2)], batch=3, dtype=dtype)
+    return sample.input(*(9, 4, 5)[: sample.arguments.get("ndim", 2)], batch=3, dtype=dtype)
 
 
 @each
@@ -598,19 +600,75 @@ def test_wrong_options(name: str) -> None:
 # -------------------------------------------------------------------------------------- dimensions
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "ndim" in block_arguments(n)])
-def test_three_axes_with_depth_one_are_two(name: str) -> None:
-    flat = Sample(name).build().eval()
-    deep = Sample(name, ndim=3, **DEPTH_ALONE.get(name, {})).build().eval()
+@each_name
+def test_a_reason_is_stated_where_the_map_must_have_two_axes(name: str) -> None:
+    reason = block_class(name).info.two_axes
+    assert bool(reason) != ("ndim" in block_arguments(name))
+    assert not reason or re.fullmatch(r"[A-Z].+\.", reason)
+
+
+AXES = {1: "l", 2: "hw", 3: "dhw"}
+each_ndim = pytest.mark.parametrize("name", [n for n in NAMES if "ndim" in block_arguments(n)])
+
+
+@each_ndim
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_first_axis_of_length_one_changes_nothing(name: str, mode: str, ndim: int) -> None:
+    """Depth 1 is a 2-D map, and one row a 1-D one; strips of that axis are left out."""
+    first, others = AXES[ndim][0], AXES[ndim][1:]
+    alone = {"axes": others} if "axes" in block_arguments(name) else {}
+    flat = Sample(name, ndim=ndim - 1).build().train(mode == "train")
+    deep = Sample(name, ndim=ndim, **alone).build().train(mode == "train")
+    known = flat.state_dict()
     with torch.no_grad():
         for key, value in deep.state_dict().items():
-            source = flat.state_dict()[key]
-            if value.dim() == source.dim() + 1:  # a 2-D kernel is the middle of the 3-D one
+            shorter = key.removeprefix(first)
+            if ndim == 2:
+                shorter = re.sub(r"(^|_)w\b", r"\1l", shorter)
+            source = known.get(key, known.get(shorter))
+            if source is None:  # what only the first axis has matters nothing where it is short
+                continue
+            if value.dim() == source.dim() + 1:  # the shorter kernel is the middle of the other
                 value.zero_()[:, :, value.shape[2] // 2] = source
             else:
                 value.copy_(source)
-    x = Sample(name).input()
+    x = Sample(name, ndim=ndim - 1).input()
     check_same(deep(x.unsqueeze(2)).squeeze(2), flat(x))
+
+
+def _named_for_axes(key: str, a: str, b: str) -> str:
+    """The key of what does for axis b what that of `key` does for axis a, and the other way."""
+    turned = str.maketrans(a + b, b + a)
+    places = {str(AXES[3].index(a)): str(AXES[3].index(b))}
+    places |= {v: k for k, v in places.items()}
+    key = re.sub(r"(?<=_)[dhw]\b", lambda m: m[0].translate(turned), key)
+    key = re.sub(r"\A((?:convs|norms)\.)(\d)", lambda m: m[1] + places.get(m[2], m[2]), key)
+    if re.match(r"[cdhw]{3}\.", key):  # gates three of the four axes, C in place of the fourth
+        [pooled] = {*"cdhw"} - {*key[:3]}
+        key = AXES[3].replace(pooled.translate(turned), "c") + key[3:]
+    return key
+
+
+@each_ndim
+@pytest.mark.parametrize("other", ["h", "w"])
+def test_three_axes_have_equal_rights(name: str, other: str) -> None:
+    """Exchanging two axes of the map and of all weights exchanges them in the output."""
+    options = {"subsample": "none"} if name == "non_local" else {}  # it does not pool the first
+    block = Sample(name, ndim=3, **options).build().eval()
+    turned, axis = copy.deepcopy(block), 2 + AXES[3].index(other)
+    weights = {
+        key: value.transpose(2, axis) if value.dim() == 5 else value
+        for key, value in block.state_dict().items()
+    }
+    with torch.no_grad():
+        for key, value in turned.state_dict().items():
+            source = weights.get(_named_for_axes(key, "d", other))
+            if source is None or source.shape != value.shape:  # branches that are not axes
+                source = weights[key]
+            value.copy_(source)
+    x = Sample(name, ndim=3).input()
+    check_same(turned(x.transpose(2, axis)).transpose(2, axis), block(x))
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if block_class(n).family == "conv"])

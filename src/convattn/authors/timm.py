@@ -1,4 +1,8 @@
-"""huggingface/pytorch-image-models (timm): the attention layers of its create_attn."""
+"""huggingface/pytorch-image-models (timm): the attention layers of its create_attn.
+
+All but six. "ge" cannot be constructed (timm 1.0.31). "splat", "lambda", "bottleneck", "halo" and
+"bat" are of networks whose blocks are not here: ResNeSt, LambdaNetworks, BoTNet, HaloNet, BAT.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from convattn.blocks.gc import GC
 from convattn.blocks.non_local import NonLocal
 from convattn.blocks.se import SE
 from convattn.blocks.simple_ca import SimpleCA
+from convattn.blocks.sk import SK
 from convattn.blocks.strip import Strip
 from convattn.core.errors import ArgumentError
 
@@ -55,6 +60,38 @@ def _ceca(channels: int, gamma: float = 2, beta: float = 1) -> ECA:
 def _cbam(channels: int, rd_ratio: float = 1 / 16, spatial_kernel_size: int = 7) -> CBAM:
     reduction = _reduction(rd_ratio)
     return CBAM(channels, reduction=reduction, kernel_size=spatial_kernel_size, variant="timm")
+
+
+def _light_cbam(channels: int, rd_ratio: float = 1 / 16, spatial_kernel_size: int = 7) -> CBAM:
+    return CBAM(
+        channels,
+        reduction=_reduction(rd_ratio),
+        kernel_size=spatial_kernel_size,
+        variant="timm_light",
+    )
+
+
+def _selective_kernel(
+    in_channels: int,
+    out_channels: int | None = None,
+    stride: int = 1,
+    groups: int = 1,
+    rd_ratio: float = 1 / 16,
+    rd_channels: int | None = None,
+    split_input: bool = True,
+) -> SK:
+    out = out_channels or in_channels
+    given = rd_channels is not None
+    return SK(
+        in_channels,
+        out,
+        stride,
+        groups=min(out, groups),
+        reduction=out if given else _reduction(rd_ratio),
+        min_hidden=rd_channels,
+        split=split_input,
+        variant="authors" if given else "timm",
+    )
 
 
 def _ese(channels: int) -> ESE:
@@ -123,6 +160,10 @@ _STRIP_KEYS = (
     (r"norms\.0", "norm_h"),
     (r"norms\.1", "norm_w"),
 )
+_CBAM_KEYS = (
+    (r"(fc\d)", r"channel.\1"),
+    (r"(conv|bn)\.", r"spatial.conv.\1."),
+)
 
 SE_MODULE = Source((f"{_LAYERS}/squeeze_excite.py:SEModule",), _se, shape=conv_shape)
 
@@ -152,12 +193,17 @@ SOURCES = (
         keys=((r"theta", "t"), (r"phi", "p"), (r"out\.0", "z"), (r"out\.1", "norm")),
         order=_non_local_order,
     ),
+    Source((f"{_LAYERS}/cbam.py:CbamModule",), _cbam, keys=_CBAM_KEYS, shape=conv_shape),
+    Source((f"{_LAYERS}/cbam.py:LightCbamModule",), _light_cbam, keys=_CBAM_KEYS, shape=conv_shape),
     Source(
-        (f"{_LAYERS}/cbam.py:CbamModule",),
-        _cbam,
+        (f"{_LAYERS}/selective_kernel.py:SelectiveKernel",),
+        _selective_kernel,
         keys=(
-            (r"(fc\d)", r"channel.\1"),
-            (r"(conv|bn)\.", r"spatial.conv.\1."),
+            (r"branches\.(\d+)\.0", r"paths.\1.conv"),
+            (r"branches\.(\d+)\.1", r"paths.\1.bn"),
+            (r"fc1", "attn.fc_reduce"),
+            (r"bn\.", "attn.bn."),
+            (r"fc2", "attn.fc_select"),
         ),
         shape=conv_shape,
     ),

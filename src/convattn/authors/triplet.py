@@ -38,7 +38,7 @@ def _edited_kernel(block: nn.Module, state_dict: dict[str, Tensor]) -> None:
         return
     edited = Triplet(None, kernel_size=sizes.pop(), spatial=block.spatial)
     for name, branch in edited.named_children():
-        setattr(block, name, branch.to(block.cw.conv.weight))
+        setattr(block, name, branch.to(next(block.parameters())))
 
 
 def _residual_net(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.core.checks import check_choice, check_feature_map, check_positive
@@ -32,6 +33,7 @@ class Info:
         aliases: other names that resolve to it.
         deviations: where this block differs from the paper or from known copies.
         min_channels: smallest `channels` with default arguments.
+        two_axes: one sentence why the map must have two axes; "" for a block with `ndim`.
     """
 
     title: str
@@ -45,6 +47,7 @@ class Info:
     aliases: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
     min_channels: int = 1
+    two_axes: str = ""
 
 
 class Block(nn.Module):
@@ -195,13 +198,16 @@ class ConvBlock(Block):
         channels: C of the input.
         out_channels: of the output; None for C.
         stride: 1 or more.
+        ndim: number of axes of the map; 1, 2 or 3.
     """
 
     family = "conv"
     no_identity = "It stands in for a convolution, whose output is another map than its input."
 
-    def __init__(self, channels: int, out_channels: int | None = None, stride: int = 1) -> None:
-        super().__init__(channels)
+    def __init__(
+        self, channels: int, out_channels: int | None = None, stride: int = 1, ndim: int = 2
+    ) -> None:
+        super().__init__(channels, ndim)
         self.out_channels = channels if out_channels is None else out_channels
         check_positive(type(self).__name__, "out_channels", self.out_channels)
         check_positive(type(self).__name__, "stride", stride)
@@ -221,9 +227,26 @@ def _parameters(last: nn.Module | nn.Parameter) -> Iterable[nn.Parameter]:
     return (last,) if isinstance(last, nn.Parameter) else last.parameters()
 
 
+class _Conv3d(nn.Conv3d):
+    """Pads the map itself where PyTorch's own padding is not safe.
+
+    On the CPU PyTorch 2.15 computes the weight's gradient wrongly in bfloat16, and writes beyond
+    its memory, where an axis is shorter than the kernel; not so on a map that was padded before.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        bfloat16 = input.dtype == torch.bfloat16 or (
+            torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        )
+        if not bfloat16 or input.device.type != "cpu" or not any(self.padding):
+            return super().forward(input)
+        x = F.pad(input, self._reversed_padding_repeated_twice)
+        return F.conv3d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
 def conv_nd(ndim: int) -> type[nn.Conv1d | nn.Conv2d | nn.Conv3d]:
     """The convolution over `ndim` axes."""
-    return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[ndim - 1]
+    return (nn.Conv1d, nn.Conv2d, _Conv3d)[ndim - 1]
 
 
 def batch_norm_nd(ndim: int) -> type[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]:

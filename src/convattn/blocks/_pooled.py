@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convattn.blocks._base import batch_norm_nd, conv_nd
 from convattn.core.checks import check_positive
 from convattn.core.errors import ArgumentError, InputError
 from convattn.ops import mix_channels
@@ -18,6 +22,7 @@ __all__ = [
     "linear_weights",
     "nearest_weights",
     "resample",
+    "strip_layer",
     "window_weights",
 ]
 
@@ -58,17 +63,25 @@ def resample(x: Tensor, *weights: Tensor) -> Tensor:
     return x
 
 
+def strip_layer(channels: int, place: int, ndim: int) -> tuple[nn.Module, nn.Module]:
+    """A convolution of kernel 3 along one axis of a map and its norm, for `convolve_strip`."""
+    kernel: Any = tuple(3 if axis == place else 1 for axis in range(ndim))
+    padding: Any = tuple(k // 2 for k in kernel)
+    conv = conv_nd(ndim)(channels, channels, kernel, padding=padding, bias=False)
+    return conv, batch_norm_nd(ndim)(channels)
+
+
 def convolve_strip(strip: Tensor, weight: Tensor) -> Tensor:
     """A convolution along a strip, zero padded, as one matrix product: compiled once for all sizes.
 
     Args:
         strip: (N, C, L).
-        weight: (M, C, k, 1) or (M, C, 1, k), k odd.
+        weight: (M, C, k, 1), (M, C, 1, k) or the like, k odd.
 
     Returns:
         (N, M, L).
     """
-    k = weight.shape[2] * weight.shape[3]
+    k = prod(weight.shape[2:])
     windows = F.pad(strip, (k // 2, k // 2)).unfold(2, k, 1)  # (N, C, L, k)
     return mix_channels(windows.transpose(2, 3).flatten(1, 2), weight)
 

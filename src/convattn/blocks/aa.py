@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convattn.blocks._base import ConvBlock, Info
+from convattn.blocks._axes import axis_names
+from convattn.blocks._base import ConvBlock, Info, conv_nd
 from convattn.blocks._pooled import check_size
 from convattn.core.checks import check_odd, check_positive
 from convattn.core.errors import ArgumentError
@@ -33,8 +34,9 @@ class AA(ConvBlock):
         key_channels: d_k, a multiple of N_h; None takes 0.2 C_out, at least 20 per head.
         value_channels: d_v, a multiple of N_h; None takes 0.1 C_out, at least 1 per head.
         relative: the terms r^h and r^w, whose tables all heads share.
-        size: (H, W) of the maps whose offsets the tables hold. On larger maps farther offsets
-            take the farthest entry.
+        size: (H, W) of the maps whose offsets the tables hold; None takes 32 along each axis. On
+            larger maps farther offsets take the farthest entry.
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C_out, H / stride, W / stride), rounded up; any H, W.
@@ -76,9 +78,10 @@ class AA(ConvBlock):
         key_channels: int | None = None,
         value_channels: int | None = None,
         relative: bool = True,
-        size: tuple[int, int] = (32, 32),
+        size: tuple[int, ...] | None = None,
+        ndim: int = 2,
     ) -> None:
-        super().__init__(channels, out_channels, stride)
+        super().__init__(channels, out_channels, stride, ndim)
         check_odd("AA", "kernel_size", kernel_size)
         check_positive("AA", "heads", heads)
         out = self.out_channels
@@ -95,14 +98,15 @@ class AA(ConvBlock):
             )
         self.heads, self.dk, self.dv, self.relative = heads, dk, dv, relative
         if relative:
-            self.size = check_size("AA", "size", size, 2)
+            self.size = check_size("AA", "size", (32,) * ndim if size is None else size, ndim)
             d = dk // heads
-            self.rel_h = nn.Parameter(torch.randn(2 * self.size[0] - 1, d) * d**-0.5)
-            self.rel_w = nn.Parameter(torch.randn(2 * self.size[1] - 1, d) * d**-0.5)
-        padding = kernel_size // 2
-        self.conv = nn.Conv2d(channels, out - dv, kernel_size, stride, padding)
-        self.qkv = nn.Conv2d(channels, 2 * dk + dv, 1, stride)
-        self.project = nn.Conv2d(dv, dv, 1)
+            for axis, length in zip(axis_names(ndim), self.size, strict=True):
+                table = torch.randn(2 * length - 1, d) * d**-0.5
+                self.register_parameter(f"rel_{axis}", nn.Parameter(table))
+        padding, conv = kernel_size // 2, conv_nd(ndim)
+        self.conv = conv(channels, out - dv, kernel_size, stride, padding)
+        self.qkv = conv(channels, 2 * dk + dv, 1, stride)
+        self.project = conv(dv, dv, 1)
 
     def convolve(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C_out, H', W')."""
@@ -117,13 +121,19 @@ class AA(ConvBlock):
         q = q * (self.dk // self.heads) ** -0.5
         logits = q.flatten(3).mT @ k.flatten(3)  # (N, N_h, HW, HW)
         if self.relative:
-            h, w = qkv.shape[2:]
-            by_row = torch.einsum("nadyx,yid->nayxi", q, _offsets(self.rel_h, h))
-            by_column = torch.einsum("nadyx,xjd->nayxj", q, _offsets(self.rel_w, w))
-            relative = by_row[..., :, None] + by_column[..., None, :]  # (N, N_h, H, W, H, W)
-            logits = logits + relative.flatten(4).flatten(2, 3)
+            terms = [self._relative(q, place) for place in range(self.ndim)]
+            relative = sum(terms[1:], start=terms[0])  # (N, N_h, H, W, H, W)
+            logits = logits + relative.flatten(2 + self.ndim).flatten(2, 1 + self.ndim)
         weights = logits.softmax(3).to(v.dtype)
         return (v.flatten(3) @ weights.mT).flatten(1, 2).unflatten(2, qkv.shape[2:])
+
+    def _relative(self, q: Tensor, place: int) -> Tensor:
+        """q_i . r_(j - i) along one axis: (N, N_h, d, H, W) -> (N, N_h, H, W, 1, W) or the like."""
+        axes = axis_names(self.ndim)
+        axis = axes[place]
+        table = _offsets(getattr(self, f"rel_{axis}"), q.shape[3 + place])
+        term = torch.einsum(f"nac{axes},{axis}jc->na{axes}j", q, table)
+        return term[(..., *(slice(None) if p == place else None for p in range(self.ndim)))]
 
 
 def _offsets(table: Tensor, length: int) -> Tensor:

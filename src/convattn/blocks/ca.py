@@ -10,12 +10,11 @@ Hou, Zhou, Feng: Coordinate Attention for Efficient Mobile Network Design, CVPR 
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convattn.blocks._axes import check_axes, spread
 from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
 from convattn.blocks._rounding import rounded_width
 from convattn.core.checks import check_choice, check_positive
@@ -89,11 +88,8 @@ class CA(GateBlock):
     ) -> None:
         super().__init__(channels, ndim)
         check_positive("CA", "min_hidden", min_hidden)
-        all_axes = ("l", "hw", "dhw")[ndim - 1]
-        subsets = [c for n in range(ndim, 0, -1) for c in combinations(all_axes, n)]
-        check_choice("CA", "axes", axes or all_axes, tuple("".join(c) for c in subsets))
-        self.axes = axes or all_axes
-        self._used = tuple(all_axes.index(axis) for axis in self.axes)
+        self._places = check_axes("CA", axes, ndim)
+        self.axes = "".join(self._places)
         check_choice("CA", "act", act, tuple(_ACTIVATIONS))
         check_choice("CA", "variant", variant, ("authors", "timm"))
         timm = variant == "timm"
@@ -119,16 +115,13 @@ class CA(GateBlock):
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate per axis, the last axis first, as the authors multiply."""
         strips = strip_means(x)
-        used = [strips[i] for i in self._used]  # (N, C, H), (N, C, W)
-        encoded = self._encode(torch.cat(used, 2))
+        used = [strips[place] for place in self._places.values()]  # (N, C, H), (N, C, W)
+        encoded = self._encode(torch.cat(used, 2)).split([s.shape[2] for s in used], 2)
         gates = []
-        for axis, i, strip in zip(
-            self.axes, self._used, encoded.split([s.shape[2] for s in used], 2), strict=True
-        ):
+        for (axis, place), strip in zip(self._places.items(), encoded, strict=True):
             conv = getattr(self, f"conv_{axis}")
             gate = self.gate(mix_channels(strip, conv.weight, conv.bias))  # (N, C, L)
-            behind = self.ndim - 1 - i
-            gates.append(gate[(slice(None), slice(None), *(None,) * i, ..., *(None,) * behind)])
+            gates.append(spread(gate, place, self.ndim))
         return tuple(reversed(gates))
 
     def _encode(self, strips: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ class CBAM(GateBlock):
         spatial: False leaves the spatial gate out.
         variant: "authors"; "paper" has no batch norm and pools in the order mean, max (recalled,
             not verified); "timm" in that order too, without biases in the MLP, norm momentum 0.1,
-            m rounded to nearest.
+            m rounded to nearest; "timm_light" likewise, and each gate sees the mean of its
+            poolings, so that the spatial convolution has one input.
         ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
@@ -51,7 +52,9 @@ class CBAM(GateBlock):
         the spatial batch norm needs N * H * W > 1.
 
     Cost:
-        2Cm + m + C + 2k^2 + 2 parameters, 2Cm per pooling + 2k^2 HW MACs.
+        2Cm + m + C + 2k^2 + 2 parameters, 2Cm per pooling + 2k^2 HW MACs; "timm" has m + C
+        parameters less, "timm_light" k^2 less still, 2Cm + k^2 HW MACs. In n axes k^n in place of
+        k^2.
     """
 
     info = Info(
@@ -67,7 +70,8 @@ class CBAM(GateBlock):
             "The spatial gate has a batch norm (momentum 0.01) that the paper does not mention.",
             "variant='paper' follows the paper as recalled, not verified: no batch norm, the order "
             "mean, max, and no bias in the convolution.",
-            "timm pools in the order mean, max and has no biases in the MLP.",
+            "timm pools in the order mean, max and has no biases in the MLP; its 'lcbam' (variant "
+            "'timm_light') is an experiment of its own.",
             "Wrong in External-Attention-pytorch: kernel 49 by default, no norm, and the input is "
             "added back.",
         ),
@@ -86,9 +90,9 @@ class CBAM(GateBlock):
         ndim: int = 2,
     ) -> None:
         super().__init__(channels, ndim)
-        check_choice("CBAM", "variant", variant, ("authors", "paper", "timm"))
+        check_choice("CBAM", "variant", variant, ("authors", "paper", "timm", "timm_light"))
         check_positive("CBAM", "reduction", reduction)
-        timm = variant == "timm"
+        timm, self.light = "timm" in variant, variant == "timm_light"
         hidden = rounded_width(channels / reduction, 1) if timm else self._hidden(reduction)
         check_odd("CBAM", "kernel_size", kernel_size)
         for pool in pools:
@@ -102,7 +106,9 @@ class CBAM(GateBlock):
         self.spatial = spatial
         self.variant = variant
         if spatial:
-            self.conv = conv_nd(ndim)(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+            self.conv = conv_nd(ndim)(
+                2 - self.light, 1, kernel_size, padding=kernel_size // 2, bias=False
+            )
             if variant != "paper":
                 self.bn = batch_norm_nd(ndim)(1, momentum=0.1 if timm else 0.01)
 
@@ -114,15 +120,21 @@ class CBAM(GateBlock):
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """Gates (N, C, 1, 1) and (N, 1, H, W)."""
-        pooled = [self.fc2(F.relu(self.fc1(_POOLS[name](x)))) for name in self.pools]
-        channel = self._over_map(self.gate(torch.stack(pooled).sum(0)))
+        pooled = [_POOLS[name](x) for name in self.pools]
+        if self.light:
+            pooled = [torch.stack(pooled).mean(0)]
+        logits = torch.stack([self.fc2(F.relu(self.fc1(z))) for z in pooled]).sum(0)
+        channel = self._over_map(self.gate(logits))
         return (channel, self._spatial_gate(x * channel)) if self.spatial else (channel,)
 
     def _spatial_gate(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, H, W)."""
         mean, maximum = x.mean(1, keepdim=True), x.max(1, keepdim=True).values
+        if self.light:
+            pooled = (mean + maximum) / 2
+        else:
+            pooled = torch.cat((maximum, mean) if self.variant == "authors" else (mean, maximum), 1)
         if self.variant == "paper":
-            return self.gate(self.conv(torch.cat((mean, maximum), 1)))
+            return self.gate(self.conv(pooled))
         check_norm_input(self, mean.numel())
-        pooled = (maximum, mean) if self.variant == "authors" else (mean, maximum)
-        return self.gate(self.bn(self.conv(torch.cat(pooled, 1))))
+        return self.gate(self.bn(self.conv(pooled)))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convattn.blocks._base import ContextBlock, Info
+from convattn.blocks._base import ContextBlock, Info, conv_nd
 from convattn.core.checks import check_feature_map, check_positive
 
 __all__ = ["CCA"]
@@ -27,6 +27,7 @@ class CCA(ContextBlock):
         channels: C, at least `reduction`.
         reduction: q and k have c = C // reduction channels.
         passes: R.
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W.
@@ -53,15 +54,18 @@ class CCA(ContextBlock):
         min_channels=8,
     )
 
-    def __init__(self, channels: int, *, reduction: int = 8, passes: int = 2) -> None:
-        super().__init__(channels)
+    def __init__(
+        self, channels: int, *, reduction: int = 8, passes: int = 2, ndim: int = 2
+    ) -> None:
+        super().__init__(channels, ndim)
         check_positive("CCA", "passes", passes)
         hidden = self._hidden(reduction)
         self.passes = passes
         self.gamma = nn.Parameter(torch.zeros(1))
-        self.query = nn.Conv2d(channels, hidden, 1)
-        self.key = nn.Conv2d(channels, hidden, 1)
-        self.value = nn.Conv2d(channels, channels, 1)
+        conv = conv_nd(ndim)
+        self.query = conv(channels, hidden, 1)
+        self.key = conv(channels, hidden, 1)
+        self.value = conv(channels, channels, 1)
 
     def zero_layers(self) -> list[nn.Parameter]:
         """Zeroed for a start as the identity."""
@@ -77,13 +81,24 @@ class CCA(ContextBlock):
     def context(self, x: Tensor) -> Tensor:
         """What one pass adds, (N, C, H, W)."""
         q, k, v = self.query(x), self.key(x), self.value(x)
-        column = torch.einsum("ncyx,ncix->nyxi", q, k)  # (N, H, W, H)
-        row = torch.einsum("ncyx,ncyj->nyxj", q, k)  # (N, H, W, W)
-        rows = torch.arange(x.shape[2], device=x.device)
-        itself = (rows[:, None] == rows)[:, None]  # (H, 1, H); counted once, in the row
-        logits = torch.cat((column.masked_fill(itself, -torch.inf), row), 3)
-        weights = logits.softmax(3).to(v.dtype)
-        to_column, to_row = weights.split((x.shape[2], x.shape[3]), 3)
-        gathered = torch.einsum("nyxi,ncix->ncyx", to_column, v)
-        gathered = gathered + torch.einsum("nyxj,ncyj->ncyx", to_row, v)
-        return (self.gamma * gathered).to(x.dtype)
+        axes = range(2, x.dim())
+        logits = [_along(q, k, axis) for axis in axes]  # (N, H, W, H), (N, H, W, W)
+        for axis, column in zip(axes[:-1], logits, strict=False):  # itself is in the last alone
+            i = torch.arange(x.shape[axis], device=x.device)
+            itself = (i[:, None] == i)[(slice(None), *(None,) * (x.dim() - 1 - axis))]
+            logits[axis - 2] = column.masked_fill(itself, -torch.inf)
+        weights = torch.cat(logits, -1).softmax(-1).to(v.dtype).split([*x.shape[2:]], -1)
+        gathered = [_sum_along(w, v, axis) for axis, w in zip(axes, weights, strict=True)]
+        return (self.gamma * sum(gathered[1:], start=gathered[0])).to(x.dtype)
+
+
+def _along(q: Tensor, k: Tensor, axis: int) -> Tensor:
+    """q_i . k_j for all j in line with i along an axis: (N, c, *axes) -> (N, *axes, L)."""
+    logits = torch.einsum("nc...i,nc...j->n...ij", q.movedim(axis, -1), k.movedim(axis, -1))
+    return logits.movedim(-2, axis - 1)
+
+
+def _sum_along(weights: Tensor, v: Tensor, axis: int) -> Tensor:
+    """sum_j w_ij v_j over all j in line with i: (N, *axes, L), (N, C, *axes) -> (N, C, *axes)."""
+    weights = weights.movedim(axis - 1, -2)
+    return torch.einsum("n...ij,nc...j->nc...i", weights, v.movedim(axis, -1)).movedim(-1, axis)

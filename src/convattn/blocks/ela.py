@@ -9,12 +9,11 @@ Xu, Wan: ELA, Efficient Local Attention for Deep CNNs, arXiv 2024.
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convattn.blocks._axes import check_axes, spread
 from convattn.blocks._base import GateBlock, Info
 from convattn.core.checks import check_choice, check_odd, check_positive
 from convattn.core.errors import ArgumentError
@@ -93,12 +92,9 @@ class ELA(GateBlock):
                     f"={scale!r}, norm_groups={norm_groups}), got {channels}; "
                     f"use {max(channels // divisor, 1) * divisor}"
                 )
-        all_axes = ("l", "hw", "dhw")[ndim - 1]
-        subsets = [c for n in range(ndim, 0, -1) for c in combinations(all_axes, n)]
-        check_choice("ELA", "axes", axes or all_axes, tuple("".join(c) for c in subsets))
-        self._used = tuple(all_axes.index(axis) for axis in axes or all_axes)
+        self._places = check_axes("ELA", axes, ndim)
         self.variant = variant
-        count = 1 if variant == "authors" else len(self._used)
+        count = 1 if variant == "authors" else len(self._places)
         pad = kernel_size // 2
         self.convs = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel_size, padding=pad, groups=conv_groups, bias=False)
@@ -114,12 +110,11 @@ class ELA(GateBlock):
         """One gate per axis, the first axis first."""
         strips = strip_means(x)
         gates = []
-        for k, i in enumerate(self._used):
+        for k, place in enumerate(self._places.values()):
             k = min(k, len(self.convs) - 1)  # one for all axes, or one for each
-            logits = _group_norm(self.norms[k], self.convs[k](strips[i]))  # (N, C, L)
+            logits = _group_norm(self.norms[k], self.convs[k](strips[place]))  # (N, C, L)
             gate = self.gate(F.silu(logits) if self.variant == "timm" else logits)
-            behind = self.ndim - 1 - i
-            gates.append(gate[(slice(None), slice(None), *(None,) * i, ..., *(None,) * behind)])
+            gates.append(spread(gate, place, self.ndim))
         return tuple(gates)
 
 

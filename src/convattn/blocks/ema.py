@@ -16,10 +16,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convattn.blocks._base import GateBlock, Info
+from convattn.blocks._axes import check_axes, spread
+from convattn.blocks._base import GateBlock, Info, conv_nd
 from convattn.core.checks import check_positive
 from convattn.core.errors import ArgumentError
-from convattn.ops import global_mean, mix_channels, strip_means
+from convattn.ops import apply_gates, global_mean, mix_channels, strip_means
 
 __all__ = ["EMA"]
 
@@ -30,12 +31,15 @@ class EMA(GateBlock):
     Args:
         channels: C, a multiple of `groups`.
         groups: G; the authors' argument `factor`.
+        axes: which axes are pooled to strips; None takes all: "l", "hw" or "dhw".
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W; gate (N, C, H, W), equal within a group.
 
     Cost:
-        10c^2 + 4c parameters with c = C / G, G(c^2 (H+W) + 9c^2 HW + 2cHW) MACs.
+        10c^2 + 4c parameters with c = C / G, G(c^2 (H+W) + 9c^2 HW + 2cHW) MACs; in
+        n axes 3^n in place of 9.
     """
 
     info = Info(
@@ -56,8 +60,10 @@ class EMA(GateBlock):
         min_channels=32,
     )
 
-    def __init__(self, channels: int, *, groups: int = 32) -> None:
-        super().__init__(channels)
+    def __init__(
+        self, channels: int, *, groups: int = 32, axes: str | None = None, ndim: int = 2
+    ) -> None:
+        super().__init__(channels, ndim)
         check_positive("EMA", "groups", groups)
         if channels % groups:
             raise ArgumentError(
@@ -65,10 +71,11 @@ class EMA(GateBlock):
                 f"use {max(channels // groups, 1) * groups} channels or fewer groups"
             )
         self.groups = groups
+        self._places = check_axes("EMA", axes, ndim)
         width = channels // groups
         self.gn = nn.GroupNorm(width, width)
-        self.conv1x1 = nn.Conv2d(width, width, 1)
-        self.conv3x3 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1x1 = conv_nd(ndim)(width, width, 1)
+        self.conv3x3 = conv_nd(ndim)(width, width, 3, padding=1)
 
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
@@ -79,10 +86,14 @@ class EMA(GateBlock):
         """One gate (N, C, H, W)."""
         grouped = x.unflatten(1, (self.groups, -1))  # (N, G, c, H, W)
         folded = grouped.flatten(0, 1)  # (N G, c, H, W)
-        strips = strip_means(folded)
+        means = strip_means(folded)
+        strips = [means[place] for place in self._places.values()]  # (N G, c, H), (N G, c, W)
         mixed = mix_channels(torch.cat(strips, 2), self.conv1x1.weight, self.conv1x1.bias)
-        rows, columns = mixed.sigmoid().to(x.dtype).split([s.shape[2] for s in strips], 2)
-        a = self._norm(folded * rows.unsqueeze(3) * columns.unsqueeze(2))
+        gates = mixed.sigmoid().split([s.shape[2] for s in strips], 2)
+        inside = zip(gates, self._places.values(), strict=True)
+        a = self._norm(
+            apply_gates(folded, tuple(spread(gate, place, self.ndim) for gate, place in inside))
+        )
         b = self.conv3x3(folded)
         t = _weigh(global_mean(a), b) + _weigh(global_mean(b), a)  # (N G, H, W)
         gate = self.gate(t).view(x.shape[0], self.groups, 1, *x.shape[2:])

@@ -72,6 +72,8 @@ class FCA(GateBlock):
             "dct_size below 7 makes all frequencies 0 in the authors' code; refused here.",
         ),
         min_channels=16,
+        two_axes="Its frequencies are pairs that the authors ranked on images; for one axis or "
+        "three there is no such ranking.",
     )
 
     basis: Tensor

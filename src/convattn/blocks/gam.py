@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.blocks._base import GateBlock, Info
+from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
 from convattn.core.checks import check_choice, check_norm_input
 from convattn.core.errors import ArgumentError
 from convattn.ops import mix_channels
@@ -31,13 +31,15 @@ class GAM(GateBlock):
         grouped: both 7x7 convolutions in `reduction` groups, and the channels of M_s shuffled.
         variant: "authors" multiplies by M_c as it is, as the code in circulation; "paper" by its
             sigmoid.
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W; gates (N, C, H, W) twice, the first of any sign.
         In training the batch norms need N * H * W > 1.
 
     Cost:
-        100Cm + 4C + 4m parameters, 100CmHW MACs; grouped 98Cm / reduction in place of 98Cm.
+        100Cm + 4C + 4m parameters, 100CmHW MACs; grouped 98Cm / reduction in place of 98Cm. In n
+        axes 2 * 7^n in place of 98.
     """
 
     info = Info(
@@ -65,8 +67,9 @@ class GAM(GateBlock):
         reduction: int = 4,
         grouped: bool = False,
         variant: str = "authors",
+        ndim: int = 2,
     ) -> None:
-        super().__init__(channels)
+        super().__init__(channels, ndim)
         check_choice("GAM", "variant", variant, ("authors", "paper"))
         hidden = self._hidden(reduction)
         groups = reduction if grouped else 1
@@ -79,10 +82,11 @@ class GAM(GateBlock):
         self.variant = variant
         self.fc1 = nn.Linear(channels, hidden)
         self.fc2 = nn.Linear(hidden, channels)
-        self.conv1 = nn.Conv2d(channels, hidden, 7, padding=3, groups=groups)
-        self.bn1 = nn.BatchNorm2d(hidden)
-        self.conv2 = nn.Conv2d(hidden, channels, 7, padding=3, groups=groups)
-        self.bn2 = nn.BatchNorm2d(channels)
+        conv, norm = conv_nd(ndim), batch_norm_nd(ndim)
+        self.conv1 = conv(channels, hidden, 7, padding=3, groups=groups)
+        self.bn1 = norm(hidden)
+        self.conv2 = conv(hidden, channels, 7, padding=3, groups=groups)
+        self.bn2 = norm(channels)
 
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.blocks._base import GateBlock, Info
+from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
 from convattn.blocks._pooled import adaptive_weights, check_pooled_norm, resample
 from convattn.core.checks import check_choice, check_positive
+from convattn.core.errors import ArgumentError
 
 __all__ = ["GSoP"]
 
@@ -34,6 +35,7 @@ class GSoP(GateBlock):
         dim: d, the channels whose covariance is taken.
         stride: of W in mode "channel"; None takes the authors' rule, 2 up to 259 channels (their
             first stage has 256), else 1.
+        ndim: number of axes of the map; 1, 2 or 3, in mode "position" 2.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W; gate (N, C, 1, 1) or (N, 1, H, W). The output of
@@ -72,17 +74,20 @@ class GSoP(GateBlock):
         mode: str = "channel",
         dim: int = 128,
         stride: int | None = None,
+        ndim: int = 2,
     ) -> None:
-        super().__init__(channels)
+        super().__init__(channels, ndim)
         check_choice("GSoP", "mode", mode, ("channel", "position"))
+        if mode == "position" and ndim != 2:
+            raise ArgumentError(f"GSoP: mode 'position' needs ndim=2, its grid is 8x8; got {ndim}")
         check_positive("GSoP", "dim", dim)
         if stride is None:
             stride = 2 if mode == "channel" and channels // 4 <= 64 else 1
         check_positive("GSoP", "stride", stride)
         self.mode = mode
         rows = dim if mode == "channel" else _SIDE**2
-        self.reduce = nn.Conv2d(channels, dim, 1, stride)
-        self.reduce_bn = nn.BatchNorm2d(dim)
+        self.reduce = conv_nd(ndim)(channels, dim, 1, stride)
+        self.reduce_bn = batch_norm_nd(ndim)(dim)
         self.row_bn = nn.BatchNorm2d(rows)
         self.row_conv = nn.Conv2d(rows, 4 * rows, (rows, 1), groups=rows)
         self.fc = nn.Linear(4 * rows, channels if mode == "channel" else rows)

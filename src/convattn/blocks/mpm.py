@@ -13,11 +13,14 @@ bilinearly with aligned corners.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.blocks._base import ContextBlock, Info
+from convattn.blocks._axes import check_axes, spread
+from convattn.blocks._base import ContextBlock, Info, batch_norm_nd, conv_nd
 from convattn.blocks._pooled import (
     adaptive_weights,
     check_pooled_norm,
@@ -25,6 +28,7 @@ from convattn.blocks._pooled import (
     convolve_strip,
     linear_weights,
     resample,
+    strip_layer,
 )
 from convattn.ops import strip_means
 
@@ -36,7 +40,9 @@ class MPM(ContextBlock):
 
     Args:
         channels: C, at least 4.
-        pools: sizes of the two pooled grids.
+        pools: sizes of the two pooled grids, along each axis.
+        axes: which axes are pooled to strips; None takes all: "l", "hw" or "dhw".
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W; not negative. In training the batch norms need
@@ -66,19 +72,30 @@ class MPM(ContextBlock):
     )
     no_identity = "The output is rectified: a context of 0 gives relu(x), not x."
 
-    def __init__(self, channels: int, *, pools: tuple[int, int] = (20, 12)) -> None:
-        super().__init__(channels)
+    def __init__(
+        self,
+        channels: int,
+        *,
+        pools: tuple[int, int] = (20, 12),
+        axes: str | None = None,
+        ndim: int = 2,
+    ) -> None:
+        super().__init__(channels, ndim)
         self.pools = check_size("MPM", "pools", pools, 2)
         m = self._hidden(4)
-        self.reduce_a = _layer(channels, m, 1)
-        self.reduce_b = _layer(channels, m, 1)
-        self.full = _layer(m, m, 3)
-        self.pooled = nn.ModuleList(_layer(m, m, 3) for _ in self.pools)
-        self.conv_w, self.bn_w = _conv_norm(m, m, (1, 3))
-        self.conv_h, self.bn_h = _conv_norm(m, m, (3, 1))
-        self.short = _layer(m, m, 3)
-        self.long = _layer(m, m, 3)
-        self.expand = _layer(2 * m, channels, 1)
+        layer = partial(_layer, ndim)
+        self.reduce_a = layer(channels, m, 1)
+        self.reduce_b = layer(channels, m, 1)
+        self.full = layer(m, m, 3)
+        self.pooled = nn.ModuleList(layer(m, m, 3) for _ in self.pools)
+        self._places = check_axes("MPM", axes, ndim)
+        for axis, place in reversed(self._places.items()):
+            conv, norm = strip_layer(m, place, ndim)
+            self.add_module(f"conv_{axis}", conv)
+            self.add_module(f"bn_{axis}", norm)
+        self.short = layer(m, m, 3)
+        self.long = layer(m, m, 3)
+        self.expand = layer(2 * m, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
@@ -86,35 +103,31 @@ class MPM(ContextBlock):
 
     def context(self, x: Tensor) -> Tensor:
         """(N, C, H, W), in front of the rectification."""
-        n, _, h, w = x.shape
-        for positions, pooled in ((h, "row means"), (w, "column means")):
-            check_pooled_norm(self, n * positions, pooled, "batch or map")
+        for axis, place in self._places.items():
+            values = x.shape[0] * x.shape[2 + place]
+            check_pooled_norm(self, values, f"means along {axis.upper()}", "batch or map")
         for size in self.pools:
-            check_pooled_norm(self, n * size * size, "a pooled grid")
+            check_pooled_norm(self, x.shape[0] * size**self.ndim, "a pooled grid")
         a, b = F.relu(self.reduce_a(x)), F.relu(self.reduce_b(x))
         short = F.relu(self.short(F.relu(self._pyramid(a))))
         long = F.relu(self.long(F.relu(self._strips(b))))
         return self.expand(torch.cat((short, long), 1)).to(x.dtype)
 
     def _pyramid(self, a: Tensor) -> Tensor:
-        (h, w), total = a.shape[2:], self.full(a)
+        lengths, total = a.shape[2:], self.full(a)
         for size, layer in zip(self.pools, self.pooled, strict=True):
-            pooled = layer(resample(a, adaptive_weights(size, h, a), adaptive_weights(size, w, a)))
-            total = total + resample(pooled, linear_weights(h, size, a), linear_weights(w, size, a))
+            pooled = layer(resample(a, *(adaptive_weights(size, n, a) for n in lengths)))
+            total = total + resample(pooled, *(linear_weights(n, size, a) for n in lengths))
         return total
 
     def _strips(self, b: Tensor) -> Tensor:
-        rows, columns = strip_means(b)
-        along_h = self.bn_h(convolve_strip(rows, self.conv_h.weight)[..., None])
-        along_w = self.bn_w(convolve_strip(columns, self.conv_w.weight)[..., None, :])
-        return along_h + along_w
+        means, total = strip_means(b), torch.zeros_like(b)
+        for axis, place in self._places.items():
+            convolved = convolve_strip(means[place], getattr(self, f"conv_{axis}").weight)
+            total = total + getattr(self, f"bn_{axis}")(spread(convolved, place, self.ndim))
+        return total
 
 
-def _conv_norm(inputs: int, outputs: int, kernel: tuple[int, int]) -> tuple[nn.Conv2d, nn.Module]:
-    padding = (kernel[0] // 2, kernel[1] // 2)
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False)
-    return conv, nn.BatchNorm2d(outputs)
-
-
-def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(*_conv_norm(inputs, outputs, (kernel, kernel)))
+def _layer(ndim: int, inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    conv = conv_nd(ndim)(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, batch_norm_nd(ndim)(outputs))

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.blocks._base import ConvBlock, Info
+from convattn.blocks._base import ConvBlock, Info, conv_nd
 from convattn.core.checks import check_choice, check_odd, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.ops import global_mean
@@ -37,13 +37,14 @@ class PSA(ConvBlock):
         reduction: the hidden channels of z are (out / 4) // reduction.
         variant: "authors" puts the last kernel's channels first, as their loop does; "paper" the
             first kernel's (recalled, not verified).
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)), any H, W.
 
     Cost:
         sum of k^2 C m / g, plus 2mh + h + m parameters, with m = out / 4, h = m // reduction; as
-        many MACs per output position as the sum, plus 8mh.
+        many MACs per output position as the sum, plus 8mh. In n axes k^n in place of k^2.
     """
 
     info = Info(
@@ -77,8 +78,9 @@ class PSA(ConvBlock):
         groups: tuple[int, ...] = (1, 4, 8, 16),
         reduction: int = 16,
         variant: str = "authors",
+        ndim: int = 2,
     ) -> None:
-        super().__init__(channels, out_channels, stride)
+        super().__init__(channels, out_channels, stride, ndim)
         check_choice("PSA", "variant", variant, ("authors", "paper"))
         check_positive("PSA", "reduction", reduction)
         if len(kernel_sizes) != 4 or len(groups) != 4:
@@ -92,7 +94,7 @@ class PSA(ConvBlock):
         self._check_divisible(math.lcm(*groups), reduction)
         branch = self.out_channels // 4
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels, branch, k, stride, padding=k // 2, groups=g, bias=False)
+            conv_nd(ndim)(channels, branch, k, stride, padding=k // 2, groups=g, bias=False)
             for k, g in zip(kernel_sizes, groups, strict=True)
         )
         self.fc1 = nn.Linear(branch, branch // reduction)
@@ -104,7 +106,8 @@ class PSA(ConvBlock):
         branches = torch.stack([conv(x) for conv in self.convs], 1)  # (N, 4, m, H, W)
         hidden = F.relu(self.fc1(global_mean(branches.flatten(0, 1))))
         z = self.fc2(hidden).sigmoid().unflatten(0, (-1, 4))  # (N, 4, m)
-        weighed = branches * z.softmax(1)[..., None, None].to(branches.dtype)
+        weights = z.softmax(1)[(..., *(None,) * self.ndim)].to(branches.dtype)
+        weighed = branches * weights
         return (weighed.flip(1) if self.variant == "authors" else weighed).flatten(1, 2)
 
     def _check_divisible(self, common: int, reduction: int) -> None:

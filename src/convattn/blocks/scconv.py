@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.blocks._base import ConvBlock, Info
+from convattn.blocks._base import ConvBlock, Info, batch_norm_nd, conv_nd
 from convattn.blocks._pooled import check_pooled_norm
 from convattn.core.checks import check_positive
 from convattn.core.errors import ArgumentError
@@ -34,15 +34,16 @@ class SCConv(ConvBlock):
         pooling: r, window and stride of the average pooling.
         dilation: of the three convolutions.
         groups: of the three convolutions.
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, out_channels, H / stride, W / stride), rounded up; any H, W: an axis
-        shorter than r is averaged whole.
+        shorter than r is averaged whole, but by a traced graph refused.
 
     Cost:
         18C^2 + 9CC' + 4C + 2C' parameters (27C^2 + 6C for C' = C);
         9C^2(HW + floor(H/r)floor(W/r)) + 9CC'H'W' MACs. Products of channels are divided by
-        `groups`.
+        `groups`; in n axes 3^n in place of 9.
     """
 
     info = Info(
@@ -69,8 +70,9 @@ class SCConv(ConvBlock):
         pooling: int = 4,
         dilation: int = 1,
         groups: int = 1,
+        ndim: int = 2,
     ) -> None:
-        super().__init__(channels, out_channels, stride)
+        super().__init__(channels, out_channels, stride, ndim)
         check_positive("SCConv", "pooling", pooling)
         check_positive("SCConv", "dilation", dilation)
         check_positive("SCConv", "groups", groups)
@@ -82,10 +84,10 @@ class SCConv(ConvBlock):
         self.pooling = pooling
 
         def layer(outputs: int, step: int = 1) -> nn.Sequential:
-            conv = nn.Conv2d(
+            conv = conv_nd(ndim)(
                 channels, outputs, 3, step, dilation, dilation, groups=groups, bias=False
             )
-            return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+            return nn.Sequential(conv, batch_norm_nd(ndim)(outputs))
 
         self.k2 = layer(channels)
         self.k3 = layer(channels)
@@ -93,13 +95,25 @@ class SCConv(ConvBlock):
 
     def convolve(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H', W')."""
-        n, _, h, w = x.shape
-        window = (self.pooling, self.pooling)
+        lengths = x.shape[2:]
+        window = [self.pooling] * self.ndim
         if not torch.jit.is_tracing():  # type: ignore[attr-defined]  # sizes are tensors then
-            window = (min(self.pooling, h), min(self.pooling, w))
-        cells = n * (h // window[0]) * (w // window[1])
-        check_pooled_norm(self, cells, "the pooled map", "batch or map")
-        coarse = F.interpolate(self.k2(F.avg_pool2d(x, window)), (h, w))
+            window = [min(self.pooling, length) for length in lengths]
+        pooled = _average(x, window)
+        check_pooled_norm(self, pooled[:, 0].numel(), "the pooled map", "batch or map")
+        coarse = F.interpolate(self.k2(pooled), lengths)
         gate = torch.sigmoid(x + coarse)
         calibrated = self.k3(x) * gate
         return self.k4(calibrated).to(x.dtype)
+
+
+def _average(x: Tensor, window: list[int]) -> Tensor:
+    """Average pooling; what does not fill a window at the end of an axis is left out."""
+    if len(window) == 1:
+        return F.avg_pool1d(x, window)
+    if len(window) == 2:
+        return F.avg_pool2d(x, window)
+    # not avg_pool3d, whose gradient is not deterministic on CUDA
+    whole = x.shape[2] // window[0] * window[0]
+    thin = x[:, :, :whole].unflatten(2, (-1, window[0])).mean(3)
+    return F.avg_pool2d(thin.flatten(1, 2), window[1:]).unflatten(1, (x.shape[1], -1))

@@ -16,9 +16,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.blocks._base import ConvBlock, Info
+from convattn.blocks._base import ConvBlock, Info, batch_norm_nd, conv_nd
 from convattn.blocks._pooled import check_pooled_norm
-from convattn.core.checks import check_positive
+from convattn.blocks._rounding import rounded_width
+from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.ops import global_mean
 
@@ -33,16 +34,21 @@ class SK(ConvBlock):
         out_channels: C', a multiple of `groups`; None for C.
         stride: of all branches.
         branches: M; the second has the reach of a 5x5 convolution, the third of a 7x7.
-        groups: of the convolutions.
+        groups: of the convolutions; None takes 32, in timm's form 1.
         reduction: d = max(`min_hidden`, C' // reduction).
-        min_hidden: L, lower bound of d.
+        min_hidden: L, lower bound of d; None takes 32, in timm's form 8.
+        split: each branch sees its share of the input's channels alone, of M consecutive ones;
+            None does so in timm's form.
+        variant: "authors", or "timm": d = C' / reduction rounded to a multiple of 8.
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C', H / stride, W / stride), rounded up; any H, W. In training the
         batch norm on the means needs N > 1.
 
     Cost:
-        M(9CC'/groups + 2C') + (M + 1)C'd + 2d parameters, 9MCC'H'W'/groups + (M + 1)C'd MACs.
+        M(9CC'/groups + 2C') + (M + 1)C'd + 2d parameters, 9MCC'H'W'/groups + (M + 1)C'd MACs; with
+        a split C/M in place of C, in n axes 3^n in place of 9.
     """
 
     info = Info(
@@ -56,7 +62,8 @@ class SK(ConvBlock):
         positions=("conv3x3",),
         aliases=("sknet", "selective_kernel"),
         deviations=(
-            "timm splits the input between the branches by default and rounds d differently.",
+            "timm splits the input between the branches, does not group, and rounds d to a "
+            "multiple of 8: variant 'timm'.",
             "External-Attention-pytorch has kernels 1, 3, 5, 7, biases, and z as a bare linear "
             "layer.",
         ),
@@ -70,11 +77,19 @@ class SK(ConvBlock):
         stride: int = 1,
         *,
         branches: int = 2,
-        groups: int = 32,
+        groups: int | None = None,
         reduction: int = 16,
-        min_hidden: int = 32,
+        min_hidden: int | None = None,
+        split: bool | None = None,
+        variant: str = "authors",
+        ndim: int = 2,
     ) -> None:
-        super().__init__(channels, out_channels, stride)
+        super().__init__(channels, out_channels, stride, ndim)
+        check_choice("SK", "variant", variant, ("authors", "timm"))
+        timm = variant == "timm"
+        groups = (1 if timm else 32) if groups is None else groups
+        min_hidden = (8 if timm else 32) if min_hidden is None else min_hidden
+        self.split = timm if split is None else split
         for name, value in (
             ("branches", branches),
             ("groups", groups),
@@ -83,16 +98,19 @@ class SK(ConvBlock):
         ):
             check_positive("SK", name, value)
         out = self.out_channels
-        if channels % groups or out % groups:
+        least = branches * groups if self.split else groups
+        if channels % least or out % groups:
             raise ArgumentError(
-                f"SK: channels={channels} and out_channels={out} must be multiples of "
-                f"groups={groups}. Use at least {groups} channels, or fewer groups."
+                f"SK: channels={channels} must be a multiple of {least} and out_channels={out} of "
+                f"groups={groups}. Use at least {least} channels, or fewer groups."
             )
-        hidden = max(min_hidden, out // reduction)
+        share = channels // branches if self.split else channels
+        width = rounded_width(out / reduction, 8, 0.9) if timm else out // reduction
+        hidden = max(min_hidden, width)
         self.branches = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(channels, out, 3, stride, i, i, groups=groups, bias=False),
-                nn.BatchNorm2d(out),
+                conv_nd(ndim)(share, out, 3, stride, i, i, groups=groups, bias=False),
+                batch_norm_nd(ndim)(out),
             )
             for i in range(1, branches + 1)
         )
@@ -103,7 +121,8 @@ class SK(ConvBlock):
     def convolve(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W')."""
         check_pooled_norm(self, x.shape[0], "the map's means")
-        maps = [F.relu(branch(x)) for branch in self.branches]
+        seen = x.chunk(len(self.branches), 1) if self.split else [x] * len(self.branches)
+        maps = [F.relu(branch(part)) for branch, part in zip(self.branches, seen, strict=True)]
         pooled = global_mean(sum(maps[1:], start=maps[0]))
         logits = self.fc2(F.relu(self.bn(self.fc1(pooled))))
         weights = logits.unflatten(1, (len(maps), -1)).softmax(1).to(maps[0].dtype)  # (N, M, C')

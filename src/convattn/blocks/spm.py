@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.blocks._base import GateBlock, Info
-from convattn.blocks._pooled import check_pooled_norm, convolve_strip
+from convattn.blocks._axes import check_axes, spread
+from convattn.blocks._base import GateBlock, Info, conv_nd
+from convattn.blocks._pooled import check_pooled_norm, convolve_strip, strip_layer
 from convattn.ops import strip_means
 
 __all__ = ["SPM"]
@@ -25,13 +26,15 @@ class SPM(GateBlock):
 
     Args:
         channels: C.
+        axes: which axes are pooled to strips; None takes all: "l", "hw" or "dhw".
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W; one gate (N, C, H, W). In training the batch norms
         need N * H > 1 and N * W > 1.
 
     Cost:
-        7C^2 + 5C parameters, 3C^2(H+W) + C^2HW MACs.
+        7C^2 + 5C parameters, 3C^2(H+W) + C^2HW MACs; one axis: 4C^2 + 3C, 4C^2H or 4C^2W.
     """
 
     info = Info(
@@ -55,13 +58,14 @@ class SPM(GateBlock):
         ),
     )
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.conv_h = nn.Conv2d(channels, channels, (3, 1), padding=(1, 0), bias=False)
-        self.bn_h = nn.BatchNorm2d(channels)
-        self.conv_w = nn.Conv2d(channels, channels, (1, 3), padding=(0, 1), bias=False)
-        self.bn_w = nn.BatchNorm2d(channels)
-        self.conv = nn.Conv2d(channels, channels, 1)
+    def __init__(self, channels: int, *, axes: str | None = None, ndim: int = 2) -> None:
+        super().__init__(channels, ndim)
+        self._places = check_axes("SPM", axes, ndim)
+        for axis, place in self._places.items():
+            conv, norm = strip_layer(channels, place, ndim)
+            self.add_module(f"conv_{axis}", conv)
+            self.add_module(f"bn_{axis}", norm)
+        self.conv = conv_nd(ndim)(channels, channels, 1)
 
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
@@ -69,9 +73,15 @@ class SPM(GateBlock):
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
-        rows, columns = strip_means(x)
-        check_pooled_norm(self, rows[:, 0].numel(), "row means", "batch or map")
-        check_pooled_norm(self, columns[:, 0].numel(), "column means", "batch or map")
-        q_h = self.bn_h(convolve_strip(rows, self.conv_h.weight)[..., None])  # (N, C, H, 1)
-        q_w = self.bn_w(convolve_strip(columns, self.conv_w.weight)[..., None, :])  # (N, C, 1, W)
-        return (self.gate(self.conv(F.relu(q_h + q_w))),)
+        strips = strip_means(x)
+        convolved = [
+            self._convolve(strips[place], axis, place) for axis, place in self._places.items()
+        ]  # (N, C, H, 1), (N, C, 1, W)
+        return (self.gate(self.conv(F.relu(sum(convolved[1:], start=convolved[0])))),)
+
+    def _convolve(self, strip: Tensor, axis: str, place: int) -> Tensor:
+        """(N, C, L) -> what broadcasts over the map."""
+        check_pooled_norm(self, strip[:, 0].numel(), f"means along {axis.upper()}", "batch or map")
+        convolved = convolve_strip(strip, getattr(self, f"conv_{axis}").weight)
+        spreaded: Tensor = getattr(self, f"bn_{axis}")(spread(convolved, place, self.ndim))
+        return spreaded

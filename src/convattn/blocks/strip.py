@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from convattn.blocks._axes import check_axes, spread
 from convattn.blocks._base import GateBlock, Info
-from convattn.core.checks import check_odd
+from convattn.core.checks import check_choice, check_odd
 from convattn.ops import strip_means
 
 __all__ = ["Strip"]
@@ -25,12 +26,16 @@ class Strip(GateBlock):
         kernel_size: k, odd.
         bias: biases in the convolutions.
         conv: False leaves the convolutions out.
+        axes: which axes are pooled to strips; None takes all: "l", "hw" or "dhw".
+        variant: "timm", the only one.
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W; gate (N, C, H, W).
 
     Cost:
-        2kC parameters (2kC + 2C with bias, none without convolutions), kC(H+W) MACs.
+        2kC parameters (2kC + 2C with bias, none without convolutions), kC(H+W) MACs; one axis has
+        half the parameters, kCH or kCW MACs.
     """
 
     info = Info(
@@ -46,14 +51,24 @@ class Strip(GateBlock):
     no_identity = "With conv=False it has no parameter: its gate is a fixed function of the map."
 
     def __init__(
-        self, channels: int, *, kernel_size: int = 3, bias: bool = False, conv: bool = True
+        self,
+        channels: int,
+        *,
+        kernel_size: int = 3,
+        bias: bool = False,
+        conv: bool = True,
+        axes: str | None = None,
+        variant: str = "timm",
+        ndim: int = 2,
     ) -> None:
-        super().__init__(channels)
+        super().__init__(channels, ndim)
+        check_choice("Strip", "variant", variant, ("timm",))
         check_odd("Strip", "kernel_size", kernel_size)
+        self._places = check_axes("Strip", axes, ndim)
         pad = kernel_size // 2
         self.convs = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel_size, padding=pad, groups=channels, bias=bias)
-            for _ in range(2 * conv)
+            for _ in (self._places if conv else ())
         )
 
     def logit_layers(self) -> list[nn.Module]:
@@ -62,7 +77,12 @@ class Strip(GateBlock):
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
-        rows, columns = strip_means(x)  # (N, C, H), (N, C, W)
+        strips = strip_means(x)
+        used = [strips[place] for place in self._places.values()]  # (N, C, H), (N, C, W)
         if self.convs:
-            rows, columns = self.convs[0](rows), self.convs[1](columns)
-        return (self.gate(rows.unsqueeze(3) + columns.unsqueeze(2)),)
+            used = [conv(strip) for conv, strip in zip(self.convs, used, strict=True)]
+        logits = [
+            spread(strip, place, self.ndim)
+            for strip, place in zip(used, self._places.values(), strict=True)
+        ]
+        return (self.gate(sum(logits[1:], start=logits[0])),)

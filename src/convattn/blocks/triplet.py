@@ -2,7 +2,7 @@
 
 Misra, Nalamada, Arasanipalai, Hou: Rotate to Attend, WACV 2021.
 
-    zpool_d(x) = [max over d, mean over d]
+    zpool_a(x) = [max over a, mean over a]
     g_cw = sigmoid(BN(conv_7x7(zpool_H x)))   (C, W)
     g_hc = sigmoid(BN(conv_7x7(zpool_W x)))   (H, C)
     g_hw = sigmoid(BN(conv_7x7(zpool_C x)))   (H, W)
@@ -14,7 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convattn.blocks._base import GateBlock, Info
+from convattn.blocks._axes import axis_names, check_axes
+from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
 from convattn.core.checks import check_norm_input, check_odd
 
 __all__ = ["Triplet"]
@@ -27,12 +28,15 @@ class Triplet(GateBlock):
         channels: C, or None for any; no parameter depends on it.
         kernel_size: of the three convolutions, odd.
         spatial: False leaves the (H, W) branch out and averages the other two.
+        axes: which axes have a branch that pools them; None takes all: "l", "hw" or "dhw".
+        ndim: number of axes of the map; 1, 2 or 3.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W), any H, W; one gate (N, C, H, W), the mean of the branches'.
 
     Cost:
-        3(2k^2 + 2) parameters, 2k^2 (HW + CW + CH) MACs.
+        3(2k^2 + 2) parameters, 2k^2 (HW + CW + CH) MACs. In n axes n + 1 branches of 2k^n + 2
+        parameters.
     """
 
     info = Info(
@@ -48,24 +52,41 @@ class Triplet(GateBlock):
         deviations=(
             "The authors rotate the tensor for each branch; the gates are computed in place here.",
             "The authors hard-code kernel 7 and have two incompatible sets of key names.",
+            "In three axes each branch pools one of C, D, H, W and gates the other three; one axis "
+            "alike. That is ours, the paper has images.",
         ),
     )
 
     any_channels = True
 
-    def __init__(self, channels: int | None, *, kernel_size: int = 7, spatial: bool = True) -> None:
-        super().__init__(channels)
+    def __init__(
+        self,
+        channels: int | None,
+        *,
+        kernel_size: int = 7,
+        spatial: bool = True,
+        axes: str | None = None,
+        ndim: int = 2,
+    ) -> None:
+        super().__init__(channels, ndim)
         check_odd("Triplet", "kernel_size", kernel_size)
-        self.cw = _Branch(kernel_size)
-        self.hc = _Branch(kernel_size)
-        if spatial:
-            self.hw = _Branch(kernel_size)
         self.spatial = spatial
+        self._places = check_axes("Triplet", axes, ndim)
+        for name in self._branches():
+            self.add_module(name, _Branch(kernel_size, ndim))
 
     @property
     def kernel_size(self) -> int:
-        """Of the three convolutions."""
-        return self.cw.conv.kernel_size[0]
+        """Of the convolutions."""
+        branch = next(self.children())
+        assert isinstance(branch, _Branch)
+        return branch.conv.kernel_size[0]
+
+    def _branches(self) -> dict[str, int]:
+        """The branches, each named for the axes that it gates, and the axis that it pools."""
+        names = axis_names(self.ndim)
+        found = {names.replace(axis, "c"): 2 + place for axis, place in self._places.items()}
+        return {**found, names: 1} if self.spatial else found
 
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
@@ -73,26 +94,23 @@ class Triplet(GateBlock):
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""
-        cw = self.gate(self.cw(_zpool(x, 2))).transpose(1, 2)  # (N, 1, C, W) -> (N, C, 1, W)
-        hc = self.gate(self.hc(_zpool(x, 3).transpose(2, 3))).permute(0, 3, 2, 1)  # (N, C, H, 1)
-        if not self.spatial:
-            return ((cw + hc) / 2,)
-        return ((cw + hc + self.gate(self.hw(_zpool(x, 1)))) / 3,)
-
-
-def _zpool(x: Tensor, dim: int) -> Tensor:
-    """[max, mean] over `dim`, as two channels in front of the two remaining axes."""
-    return torch.stack((x.max(dim).values, x.mean(dim)), 1)
+        gates = []
+        for name, axis in self._branches().items():
+            turned = x.transpose(1, axis)  # C stands where the pooled axis stood
+            pooled = torch.stack((turned.max(1).values, turned.mean(1)), 1)
+            gates.append(self.gate(getattr(self, name)(pooled)).transpose(1, axis))
+        return (sum(gates[1:], start=gates[0]) / len(gates),)
 
 
 class _Branch(nn.Module):
     """(N, 2, A, B) -> gate logits (N, 1, A, B)."""
 
-    def __init__(self, kernel_size: int) -> None:
+    def __init__(self, kernel_size: int, ndim: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.bn = nn.BatchNorm2d(1, momentum=0.01)
+        self.conv = conv_nd(ndim)(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.bn = batch_norm_nd(ndim)(1, momentum=0.01)
 
     def forward(self, pooled: Tensor) -> Tensor:
         check_norm_input(self, pooled[:, 0].numel())
-        return self.bn(self.conv(pooled))
+        logits: Tensor = self.bn(self.conv(pooled))
+        return logits
