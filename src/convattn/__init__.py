@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convattn.doctor import doctor as doctor
     from convattn.explain import gate_maps as gate_maps
     from convattn.insertion import find as find
+    from convattn.insertion import fold as fold
     from convattn.insertion import freeze_host as freeze_host
     from convattn.insertion import insert as insert
     from convattn.insertion import param_groups as param_groups
@@ -40,6 +41,7 @@ _HOME = {
     "create_model": "models",
     "doctor": "doctor",
     "find": "insertion",
+    "fold": "insertion",
     "freeze_host": "insertion",
     "gate_maps": "explain",
     "insert": "insertion",

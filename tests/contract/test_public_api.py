@@ -12,7 +12,7 @@ import convattn
 
 NAMES = [
     "audit", "authors", "block_info", "cost", "create_block", "create_model", "doctor", "find",
-    "freeze_host", "gate_maps", "insert", "list_blocks", "list_models", "load_authors",
+    "fold", "freeze_host", "gate_maps", "insert", "list_blocks", "list_models", "load_authors",
     "param_groups", "plan", "rebuild", "remove", "replace",
 ]  # fmt: skip
 

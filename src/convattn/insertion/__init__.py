@@ -1,5 +1,6 @@
 """Where blocks go in a network: slots of our own models, surgery on anybody's."""
 
+from convattn.insertion.folding import fold
 from convattn.insertion.groups import freeze_host, param_groups
 from convattn.insertion.inserting import insert, plan, positions
 from convattn.insertion.places import Place
@@ -13,6 +14,7 @@ __all__ = [
     "Plan",
     "PlanRow",
     "find",
+    "fold",
     "freeze_host",
     "insert",
     "insertions",

@@ -7,6 +7,7 @@ modes and random state stay as they are and nothing is computed.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from convattn.insertion.trace import Call, Op, Trace
 __all__ = ["Probe", "probe"]
 
 _IGNORED = ("prim", "profiler")
+_VIEWS = (
+    *("alias", "detach", "expand", "permute", "reshape", "select", "slice", "split", "squeeze"),
+    *("t", "to_copy", "transpose", "unbind", "unsqueeze", "view"),
+)
 # tried in turn where nobody says the size: classifiers that flatten accept one size only
 _SIZES = (224, 32, 64, 128, 256, 299, 28, 96, 160, 192, 320, 384, 512)
 
@@ -31,10 +36,11 @@ _SIZES = (224, 32, 64, 128, 256, 299, 28, 96, 160, 192, 320, 384, 512)
 class _Recording(TorchDispatchMode):
     """Numbers every tensor that an operator returns; an in-place one gives a new number."""
 
-    def __init__(self, trace: Trace, running: list[int]) -> None:
+    def __init__(self, trace: Trace, running: list[int], twin: nn.Module) -> None:
         super().__init__()
         self.trace, self.running = trace, running
         self.numbers: dict[int, int] = {}
+        self.names = {id(x): name for name, x in [*twin.named_parameters(), *twin.named_buffers()]}
         self.alive: list[Tensor] = []  # so that no id is used twice
 
     def number(self, x: Tensor) -> int:
@@ -55,21 +61,50 @@ class _Recording(TorchDispatchMode):
                 found += self.known(value)
         return tuple(found)
 
+    def operands(self, values: Any) -> Iterator[int | str | None]:
+        """See `Op`."""
+        for value in values:
+            if isinstance(value, Tensor):
+                yield self.numbers.get(id(value), self.names.get(id(value), ""))
+            elif isinstance(value, (list, tuple)):
+                yield from self.operands(x for x in value if isinstance(x, Tensor))
+            elif value is None:
+                yield None
+
+    def _computed(self, name: str, args: tuple[Any, ...], results: Any) -> None:
+        """Tensors made from parameters alone: views keep the name, others are their own."""
+        for named in {self.names[id(x)] for x in args if id(x) in self.names}:
+            if name in _VIEWS:
+                self.names.update((id(x), named) for x in results)
+                self.alive += results
+            elif results:
+                self.trace.derived.add(named)
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        inputs = self.known((*args, *kwargs.values()))
+        given = (*args, *kwargs.values())
+        inputs, operands = self.known(given), tuple(self.operands(given))
         out = func(*args, **kwargs)
         namespace, _, name = func.name().partition("::")
-        if inputs and namespace not in _IGNORED:
-            results = out if isinstance(out, (tuple, list)) else (out,)
-            made = [self.number(x) for x in results if isinstance(x, Tensor)]
-            plain = str(name.partition(".")[0]).strip("_")
+        plain = str(name.partition(".")[0]).strip("_")
+        outputs = out if isinstance(out, (tuple, list)) else (out,)
+        results = [x for x in outputs if isinstance(x, Tensor)]
+        if not inputs:
+            self._computed(plain, args, results)
+        elif namespace not in _IGNORED:
+            made = [self.number(x) for x in results]
+            if plain == "constant_pad_nd" and args[2:] not in ((), (0,), (-math.inf,)):
+                operands += ("",)
             weight, groups = (tuple(args[1].shape), args[8]) if plain == "convolution" else ((), 1)
             self.trace.maker.update(dict.fromkeys(made, len(self.trace.ops)))
-            op = Op(plain, inputs, tuple(made), self.running[-1], weight, groups)
-            self.trace.ops.append(op)
+            self.trace.ops.append(
+                Op(
+                    plain, inputs, tuple(made), self.running[-1], weight, groups, operands,
+                    func._schema.is_mutable,
+                )
+            )  # fmt: skip
         return out
 
 
@@ -89,6 +124,7 @@ def _calls(host: nn.Module, recording: _Recording) -> Iterator[None]:
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         call = trace.calls[running.pop()]
         call.end = len(trace.ops)
+        call.results = recording.known(torch.utils._pytree.tree_leaves(output))
         if isinstance(output, Tensor):
             call.output = recording.numbers.get(id(output))
             call.returned = f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
@@ -209,7 +245,7 @@ def _run(twin: nn.Module, arguments: tuple[Any, ...], fake: Any, size: tuple[int
     )
 
     trace = Trace(size)
-    recording = _Recording(trace, [-1])
+    recording = _Recording(trace, [-1], twin)
     for x in torch.utils._pytree.tree_leaves(arguments):
         if isinstance(x, Tensor):
             recording.number(x)

@@ -29,6 +29,7 @@ class Inserted:
         channels: C of its map, None for any.
         inserted: whether `remove` can take it out; blocks that the model was built with stay.
         live: False where something rebuilt the module round it, which no longer applies it.
+        gate_scale: what its gates are multiplied by: 2 from a start as the identity until `fold`.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Inserted:
     channels: int | None
     inserted: bool
     live: bool
+    gate_scale: float
 
 
 def find(model: nn.Module) -> list[Inserted]:
@@ -47,6 +49,7 @@ def find(model: nn.Module) -> list[Inserted]:
             module._channels,
             mark_of(module) is not None,
             is_live(model, path),
+            module.gate_scale,
         )
         for path, module in model.named_modules()
         if isinstance(module, Block)
@@ -62,9 +65,14 @@ def remove(model: Host) -> Host:
         The model itself.
 
     Raises:
-        ArgumentError: it has no inserted block.
+        ArgumentError: it has no inserted block, or was folded.
     """
     check_host(model)
+    if any(record["init"] == "folded" for record in insertions(model)):
+        raise ArgumentError(
+            f"{type(model).__name__} was folded: its own weights hold factors of the blocks. "
+            "Remove before folding, or fold a copy: fold(copy.deepcopy(model))"
+        )
     paths = [found.path for found in find(model) if found.inserted]
     if not paths:
         raise ArgumentError(

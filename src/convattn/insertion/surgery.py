@@ -40,7 +40,7 @@ class Mark:
         way: "append", "follow", "hook" or "swap".
         block: its name in `list_blocks`.
         arguments: it was built with.
-        init: "authors" or "identity".
+        init: "authors", "identity", or "folded": the identity's gates made plain by `fold`.
         position: what `at` was, in words.
         behind: name of the module that a block in the way "follow" follows.
         removed: the module that it replaced, in a tuple so that it is no child.

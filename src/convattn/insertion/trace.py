@@ -14,14 +14,24 @@ _PRODUCTS = ("convolution", "mm", "addmm", "bmm", "baddbmm", "linear", "mv", "ad
 
 @dataclass(frozen=True)
 class Op:
-    """One operator: `inputs` and `outputs` are numbers of values; parameters have none."""
+    """One operator: `inputs` and `outputs` are numbers of values; parameters have none.
+
+    Attributes:
+        call: index of the call inside which it ran.
+        weight: shape of a convolution's weight.
+        operands: its tensors in order: a number, the name of the host's parameter or buffer that
+            it is or is a view of, "" for any other tensor; None for an argument that was None.
+        in_place: whether it changed a tensor that was there before.
+    """
 
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     call: int
-    weight: tuple[int, ...] = ()  # of a convolution
+    weight: tuple[int, ...] = ()
     groups: int = 1
+    operands: tuple[int | str | None, ...] = ()
+    in_place: bool = False
 
     @property
     def is_product(self) -> bool:
@@ -39,6 +49,7 @@ class Call:
         parent: index of the call inside which this one happened, -1 for the host's own.
         inputs: numbers of the tensors given by position.
         output: number of the tensor returned, None if something else was returned.
+        results: numbers of all tensors in what was returned.
         returned: what was returned, in words.
     """
 
@@ -50,6 +61,7 @@ class Call:
     inputs: tuple[int, ...]
     end: int = -1
     output: int | None = None
+    results: tuple[int, ...] = ()
     returned: str = "nothing"
 
 
@@ -63,6 +75,7 @@ class Trace:
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     options: list[tuple[torch.dtype, torch.device]] = field(default_factory=list)
     maker: dict[int, int] = field(default_factory=dict)  # value -> operator
+    derived: set[str] = field(default_factory=set)  # parameters that others were computed from
     stopped: str = ""  # why the run did not reach its end
 
     def calls_of(self, module: nn.Module) -> list[Call]:
