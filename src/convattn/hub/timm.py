@@ -65,6 +65,7 @@ class Maps(nn.Module):
 
 def _entry_point(model: str, attention: str) -> Callable[..., nn.Module]:
     accepted = inspect.signature(model_builder(model)).parameters
+    side = 32 if "stem" in accepted and accepted["stem"].default == "cifar" else 224
 
     def build(
         pretrained: bool = False,
@@ -100,8 +101,7 @@ def _entry_point(model: str, attention: str) -> Callable[..., nn.Module]:
             "architecture": name,
             "url": "",
             "num_classes": num_classes,
-            "input_size": (in_chans, 224, 224),
-            "pool_size": (7, 7),
+            "input_size": (in_chans, side, side),
             "crop_pct": 0.875,
             "interpolation": "bicubic",
             "mean": _data.IMAGENET_DEFAULT_MEAN,

@@ -1,6 +1,7 @@
 """ResNet: residual networks of basic or bottleneck blocks.
 
-He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016, table 1. The stride of
+He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016, table 1, and for CIFAR
+(20 to 110 layers, three stages, shortcuts without parameters) section 4.2. The stride of
 a bottleneck is in its 3x3 convolution ("v1.5"), as in torchvision and all attention papers' PyTorch
 code; the paper has it in the first 1x1. Names of layers, and so keys, are torchvision's, which the
 attention papers' code kept too.
@@ -9,7 +10,7 @@ attention papers' code kept too.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,106 +19,27 @@ from torch import Tensor, nn
 
 from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError
-from convattn.insertion.slots import ConvSlot, Slot, Where, number_slots
+from convattn.insertion.slots import Slot, Where, number_slots
 from convattn.models._maps import dilate
+from convattn.models._residual import BasicBlock, Bottleneck, PadShortcut
 
 __all__ = [
     "BasicBlock",
     "Bottleneck",
     "ResNet",
     "resnet18",
+    "resnet20",
+    "resnet32",
     "resnet34",
+    "resnet44",
     "resnet50",
+    "resnet56",
     "resnet101",
+    "resnet110",
     "resnet152",
 ]
 
-PLANES = (64, 128, 256, 512)  # of the four stages
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the shortcut; the block of ResNet-18 and -34.
-
-    Args:
-        inputs: channels of the input.
-        planes: channels of both convolutions.
-        stride: of the first.
-        dilation: of both.
-        shortcut: for an input whose shape is not the output's.
-    """
-
-    expansion = 1
-
-    def __init__(
-        self,
-        inputs: int,
-        planes: int,
-        stride: int = 1,
-        dilation: int = 1,
-        shortcut: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv1 = ConvSlot(inputs, planes, 3, stride, dilation, dilation, bias=False)
-        self.after_conv1 = Slot("after_conv1", planes)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = ConvSlot(planes, planes, 3, 1, dilation, dilation, bias=False)
-        self.after_conv2 = Slot("after_conv2", planes)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.before_add = Slot("before_add", planes)
-        self.downsample = shortcut
-        self.after_add = Slot("after_add", planes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, planes, ceil(H/stride), ceil(W/stride))."""
-        y = F.relu(self.bn1(self.after_conv1(self.conv1(x))))
-        y = self.bn2(self.after_conv2(self.conv2(y)))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return self.after_add(F.relu(self.before_add(y) + shortcut))
-
-
-class Bottleneck(nn.Module):
-    """1x1 reduction, 3x3 convolution, 1x1 expansion and the shortcut; from ResNet-50 on.
-
-    Args:
-        inputs: channels of the input.
-        planes: channels of the 3x3 convolution; the output has 4 planes.
-        stride: of the 3x3 convolution, as is the dilation.
-        dilation: 1 or more.
-        shortcut: for an input whose shape is not the output's.
-    """
-
-    expansion = 4
-
-    def __init__(
-        self,
-        inputs: int,
-        planes: int,
-        stride: int = 1,
-        dilation: int = 1,
-        shortcut: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        outputs = planes * self.expansion
-        self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
-        self.after_conv1 = Slot("after_conv1", planes)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = ConvSlot(planes, planes, 3, stride, dilation, dilation, bias=False)
-        self.after_conv2 = Slot("after_conv2", planes)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.before_project = Slot("before_project", planes)
-        self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.before_add = Slot("before_add", outputs)
-        self.downsample = shortcut
-        self.after_add = Slot("after_add", outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, 4 planes, ceil(H/stride), ceil(W/stride))."""
-        y = F.relu(self.bn1(self.after_conv1(self.conv1(x))))
-        y = F.relu(self.bn2(self.after_conv2(self.conv2(y))))
-        y = self.bn3(self.conv3(self.before_project(y)))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return self.after_add(F.relu(self.before_add(y) + shortcut))
+PLANES = (64, 128, 256, 512)  # of the stages
 
 
 class ResNet(nn.Module):
@@ -125,19 +47,22 @@ class ResNet(nn.Module):
 
     Args:
         block: `BasicBlock`, `Bottleneck`, or a class that is built like them.
-        depths: blocks of the four stages.
+        depths: blocks of each stage.
         num_classes: K; 0 leaves the classifier out.
         in_channels: of the image.
-        features_only: return the maps of the four stages, and have no classifier.
+        features_only: return the maps of the stages, and have no classifier.
         output_stride: 32, 16 or 8: later stages keep the map's size and dilate instead.
-        strides: of the four stages.
+        strides: of the stages; None for 1 in the first and 2 in the others.
         stem: "imagenet", 7x7 at stride 2 and max pooling; "cifar", 3x3 at stride 1 alone.
+        planes: channels of each stage's 3x3 convolutions; those of the stem are the first.
+        shortcut: where the shape changes, "conv", a 1x1 convolution, or "pad", zeros for the new
+            channels.
         zero_init_residual: start the last norm of each block at 0, so that it starts as its
             shortcut; not the paper's.
 
     Shape:
-        (N, in_channels, H, W) -> logits (N, K); pooled features with `num_classes=0`; four maps
-        with `features_only`, the first of stride 4.
+        (N, in_channels, H, W) -> logits (N, K); pooled features with `num_classes=0`; the stages'
+        maps with `features_only`, the first of stride 4, or 1 with the stem for CIFAR.
 
     Raises:
         ArgumentError: a value out of range.
@@ -164,35 +89,44 @@ class ResNet(nn.Module):
     def __init__(
         self,
         block: Any,
-        depths: tuple[int, int, int, int],
+        depths: tuple[int, ...],
         *,
         num_classes: int = 1000,
         in_channels: int = 3,
         features_only: bool = False,
         output_stride: int = 32,
-        strides: tuple[int, int, int, int] = (1, 2, 2, 2),
+        strides: tuple[int, ...] | None = None,
         stem: str = "imagenet",
+        planes: tuple[int, ...] = PLANES,
+        shortcut: str = "conv",
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(num_classes, int) or num_classes < 0:
             raise ArgumentError(f"ResNet: num_classes must be 0 or more, got {num_classes!r}")
-        if len(strides) != 4 or any(s not in (1, 2) for s in strides):
-            raise ArgumentError(f"ResNet: strides must be 4 values of 1 or 2, got {strides!r}")
+        count = len(depths)
+        strides = (1, *(2,) * (count - 1)) if strides is None else strides
+        if len(strides) != count or any(s not in (1, 2) for s in strides):
+            raise ArgumentError(
+                f"ResNet: strides must be {count} values of 1 or 2, got {strides!r}"
+            )
+        if len(planes) != count or any(not isinstance(p, int) or p < 1 for p in planes):
+            raise ArgumentError(f"ResNet: planes must be {count} positive integers, got {planes!r}")
         check_positive("ResNet", "in_channels", in_channels)
         check_choice("ResNet", "output_stride", output_stride, (8, 16, 32))
         check_choice("ResNet", "stem", stem, ("imagenet", "cifar"))
+        check_choice("ResNet", "shortcut", shortcut, ("conv", "pad"))
         self.features_only = features_only
         kernel, stride, reached = (7, 2, 4) if stem == "imagenet" else (3, 1, 1)
-        self.conv1 = nn.Conv2d(in_channels, 64, kernel, stride, kernel // 2, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        width = planes[0]
+        self.conv1 = nn.Conv2d(in_channels, width, kernel, stride, kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
-        width = 64
         plan = dilate(strides, output_stride, reached)
-        for i, (planes, depth, stage) in enumerate(zip(PLANES, depths, plan, strict=True), 1):
-            self.add_module(f"layer{i}", _stage(block, width, planes, depth, *stage))
-            width = planes * block.expansion
-        self.stage_end = nn.ModuleList(Slot("stage_end", p * block.expansion) for p in PLANES)
+        for i, (p, depth, stage) in enumerate(zip(planes, depths, plan, strict=True), 1):
+            self.add_module(f"layer{i}", _stage(block, width, p, depth, shortcut, *stage))
+            width = p * block.expansion
+        self.stage_end = nn.ModuleList(Slot("stage_end", p * block.expansion) for p in planes)
         self.num_features = width
         classes = 0 if features_only else num_classes
         self.fc = nn.Linear(width, classes) if classes else nn.Identity()
@@ -202,7 +136,8 @@ class ResNet(nn.Module):
 
     def layers(self) -> list[list[nn.Module]]:
         """The residual blocks of each stage."""
-        return [list(self.get_submodule(f"layer{i}").children()) for i in range(1, 5)]
+        count = len(self.stage_end)
+        return [list(self.get_submodule(f"layer{i + 1}").children()) for i in range(count)]
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """(N, in_channels, H, W) -> (N, num_classes), or the maps of the stages."""
@@ -228,16 +163,21 @@ def _stage(
     inputs: int,
     planes: int,
     depth: int,
+    shortcut: str,
     stride: int,
     dilations: tuple[int, int],  # of the first block and of the others
 ) -> nn.Sequential:
     outputs = planes * block.expansion
-    shortcut = None
+    changed: nn.Module | None = None
     if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+        changed = (
+            PadShortcut(outputs - inputs, stride)
+            if shortcut == "pad"
+            else nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
         )
-    blocks = [block(inputs, planes, stride, dilation=dilations[0], shortcut=shortcut)]
+    blocks = [block(inputs, planes, stride, dilation=dilations[0], shortcut=changed)]
     for _ in range(1, depth):
         blocks.append(block(outputs, planes, dilation=dilations[1]))
     return nn.Sequential(*blocks)
@@ -249,3 +189,23 @@ resnet34 = partial(ResNet, BasicBlock, (3, 4, 6, 3))
 resnet50 = partial(ResNet, Bottleneck, (3, 4, 6, 3))
 resnet101 = partial(ResNet, Bottleneck, (3, 4, 23, 3))
 resnet152 = partial(ResNet, Bottleneck, (3, 8, 36, 3))
+
+
+def _cifar(depth: int) -> Callable[..., ResNet]:
+    """Section 4.2 of the paper: 6n + 2 layers."""
+    return partial(
+        ResNet,
+        BasicBlock,
+        (depth // 6,) * 3,
+        num_classes=10,
+        stem="cifar",
+        planes=(16, 32, 64),
+        shortcut="pad",
+    )
+
+
+resnet20 = _cifar(20)
+resnet32 = _cifar(32)
+resnet44 = _cifar(44)
+resnet56 = _cifar(56)
+resnet110 = _cifar(110)
