@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
 
+import convattn
 from convattn.cli import main
 from convattn.core.config import TrainConfig, config_from_dict
 from convattn.core.files import load_checkpoint
@@ -85,7 +87,9 @@ def test_list(shell: Shell) -> None:
     assert "mobilenet_v2" in shell.out.split()
     assert shell("list", "sources") == 0
     assert re.search(r"coordattention.*:CoordAtt$", shell.out, re.M | re.I)
-    assert "'blocks', 'models', 'sources'" in shell.refuses("list", "nets")
+    assert shell("list", "hosts") == 0
+    assert {"timm/resnet18", "torchvision/resnet18"} <= set(shell.out.split())
+    assert "'blocks', 'models', 'hosts', 'sources'" in shell.refuses("list", "nets")
 
 
 def test_cost_prints_the_papers_number(shell: Shell) -> None:
@@ -229,6 +233,38 @@ def test_the_printed_configuration_reads_back(shell: Shell, tmp_path: Path) -> N
     assert nothing_written(tmp_path, {"printed.yaml"})
 
 
+HOST = ["--host", "timm/test_resnet", "--insert", "ca@after_conv2"]
+
+
+def test_a_host_of_another_library_with_a_local_file(shell: Shell, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    host = timm.create_model("test_resnet")
+    torch.save({"state_dict": host.state_dict()}, tmp_path / "host.pth")
+    line = ["train", *HOST, *TINY[3:], *SCENES, "--checkpoint", "host.pth"]
+    assert shell(*line) == 0
+    assert "initialised anew: fc.weight, fc.bias" in shell.err
+    found = re.search(r"best top-1 ([\d.]+) % in epoch 1: (runs/\S+)", shell.out)
+    assert found
+    assert found[2] == "runs/timm_test_resnet_ca_after_conv2"
+    (tmp_path / "host.pth").unlink()  # the run's folder is all that the other verbs need
+    assert shell("eval", found[2], "--device", "cpu") == 0
+    assert f"top1 {found[1]} %" in shell.out
+    assert shell("train", "--resume", found[2]) == 0
+    assert found[0] in shell.out
+    assert shell("explain", found[2], "--count", "2") == 0
+    assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
+    code = shell("doctor", found[2], "--input_size", "[2, 3, 64, 64]")
+    assert "ResNet on 2 x 3 x 64 x 64" in shell.out, code
+    # the other names of the options are the same options
+    same = ["--model", "timm/test_resnet", "--attention", "ca", "--at", "after_conv2"]
+    widths = [m.out_channels for path, m in host.named_modules() if path.endswith(".conv2")]
+    blocks = [convattn.create_block("ca", width) for width in widths]
+    count = sum(p.numel() for module in (host, *blocks) for p in module.parameters())
+    for options in (HOST, same):
+        assert shell("cost", options[1], *options[2:], "--input_size", "[1, 3, 64, 64]") == 0
+        assert f"{count:,}" in shell.out
+
+
 # --- wrong lines --------------------------------------------------------------------------------
 
 
@@ -248,7 +284,11 @@ def test_the_printed_configuration_reads_back(shell: Shell, tmp_path: Path) -> N
         (["--attention", "ca", "--attention_args.reducton", "8"], ["reducton", "reduction"]),
         (["--attention", "ca", "--attention_args.reduction", "x"], ["reduction", "'x'"]),
         (["--attention_args.reduction", "8"], ["reduction", "without a block"]),
-        (["--attention", "ca", "--at", "nowhere"], ["'nowhere'", "have:"]),
+        (["--host", "timm/resnet_18"], ["'resnet_18'", "did you mean timm/resnet18"]),
+        ([*HOST, "--at", "before_add"], ["position is given twice", "'before_add'"]),
+        ([*HOST, "--checkpoint", "gone.pth"], ["no weights at gone.pth"]),
+        ([*HOST, "--host_args.pretrained", "true"], ["pretrained=True", "--checkpoint FILE"]),
+        (["--attention", "ca", "--at", "nowhere"], ["'nowhere'", "positions there: after_expand"]),
         (["--model_args.widthmult", "0.5"], ["widthmult", "did you mean 'width_mult'"]),
         (["--model_args.width_mult", "x"], ["width_mult", "'x'"]),
         (["--model_args.width_mult", "-1"], ["width_mult", "-1"]),

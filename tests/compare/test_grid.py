@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+import torch
 
+from convattn.cli import main
 from convattn.compare.compare import _at_one_position
 from convattn.compare.grid import cells_of
 from convattn.core.config import CompareConfig, TrainConfig
@@ -62,6 +66,29 @@ def test_all_blocks_at_one_position(model: str, usual: str) -> None:
     # BAM's own authors put it elsewhere in ResNets; in a comparison that would be unfair
     assert _at_one_position(TrainConfig(model=model)).at == usual
     assert _at_one_position(TrainConfig(model=model, at="after_add")).at == "after_add"
+
+
+def test_a_block_with_a_position_keeps_it() -> None:
+    own = TrainConfig(model="timm/test_resnet", attention="ca@after_conv2")
+    assert _at_one_position(own) == own
+    assert _at_one_position(replace(own, attention="se")).at == "before_add"
+
+
+def test_hosts_and_positions_are_compared(tmp_path: Path, capsys: Any) -> None:
+    """none, and a block named by --insert; the host's weights are a local file's."""
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "host.pth")
+    line = [
+        "compare", "--host", "timm/test_resnet", "--insert", "ca@after_conv2", "--seeds", "1",
+        "--checkpoint", str(tmp_path / "host.pth"), "--epochs", "1", "--batch", "16",
+        "--data_args", "{train_count: 32, test_count: 40, size: 32}", "--tensorboard", "false",
+        "--project", str(tmp_path), "--name", "study",
+    ]  # fmt: skip
+    assert main(line) == 0, capsys.readouterr().err
+    assert set(results(tmp_path)) == {"none-seed0", "ca_after_conv2-seed0"}
+    with pytest.raises(SystemExit, match="2"):
+        main([*line, "--blocks", "[none, ca]"])
+    assert "--insert and --blocks both name the blocks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

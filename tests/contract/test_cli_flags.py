@@ -17,6 +17,8 @@ RUN = [
     "attention_args",
     "attention_init",
     "at",
+    "checkpoint",
+    "freeze_host",
     "data",
     "data_args",
     "imgsz",
@@ -27,6 +29,7 @@ RUN = [
     "accumulate",
     "optimizer",
     "lr",
+    "block_lr",
     "momentum",
     "weight_decay",
     "schedule",
@@ -54,19 +57,21 @@ RUN = [
     "name",
 ]
 GRID = ["blocks", "seeds", "grid", "jobs"]
+NETWORK = {"model_args", "attention", "insert", "attention_args", "at", "host_args"}
+HOST = {"host", "host_args", "insert"}  # other names of model, model_args, attention
 FILE = ["help", "config", "print_config"]
 
 FLAGS = {
-    "train": {*FILE, *RUN, "resume"},
-    "compare": {*FILE, *RUN, *GRID},
-    "demo": {*FILE, *RUN, *GRID},
+    "train": {*FILE, *RUN, *HOST, "resume"},
+    "compare": {*FILE, *RUN, *HOST, *GRID},
+    "demo": {*FILE, *RUN, *HOST, *GRID},
     "eval": {"help", "data", "batch", "device"},
     "explain": {"help", "out", "count", "data"},
     "cost": {
-        "help", "model_args", "attention", "attention_args", "at", "input_size", "convention",
-        "per_layer", "per_block", "measure", "threads", "device",
+        "help", *NETWORK, "input_size", "convention", "per_layer", "per_block", "measure",
+        "threads", "device",
     },
-    "doctor": {"help", "model_args", "attention", "attention_args", "at", "input_size"},
+    "doctor": {"help", *NETWORK, "input_size"},
     "audit": {"help", "as", "arguments", "attention_args"},
     "data": {"help"},
     "data check": {"help", "task", "data_args", "on_bad"},

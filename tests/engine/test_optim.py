@@ -73,8 +73,8 @@ def test_sgd_is_the_papers_formula() -> None:
     """v = m v + g + d w; w = w - lr v, in float64, over all parameters that are trained."""
     model = net().double()
     config = TrainConfig(lr=0.1, momentum=0.9, weight_decay=0.01)
-    optimizer = make_optimizer(model, config)
     trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer([{"params": trained}], config)
     expected = [p.detach().clone() for p in trained]
     velocity = [torch.zeros_like(p) for p in trained]
     frozen = model[2].weight.clone()  # type: ignore[union-attr,operator]
@@ -93,7 +93,7 @@ def test_adamw_decays_apart_from_the_gradient() -> None:
     """The first step moves each weight by lr, after the decay of lr * weight_decay * w."""
     model = net().double()
     config = TrainConfig(optimizer="adamw", lr=0.1, weight_decay=0.5)
-    optimizer = make_optimizer(model, config)
+    optimizer = make_optimizer([{"params": model.parameters()}], config)
     weight = model[0].weight  # type: ignore[union-attr]
     before = weight.detach().clone()
     for p in model.parameters():

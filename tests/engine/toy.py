@@ -76,6 +76,10 @@ class ToyTask:
         self.facts: dict[str, Any] = {"task": "toy"}
         self.poison = poison
 
+    @property
+    def parameters(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.model.parameters()), "scale": 1.0}]
+
     def collate(self, samples: list[Any]) -> Any:
         return tuple(map(torch.stack, zip(*samples, strict=True)))
 

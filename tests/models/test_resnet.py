@@ -118,7 +118,7 @@ def test_options() -> None:
         (ArgumentError, "keep one of them", {
             "attention_args": {"kernel_size": 3}, "attention_per_stage": {"kernel_size": [3] * 4},
         }),
-        (UnknownNameError, "no position 'conv3x3'", {"at": "conv3x3"}),
+        (UnknownNameError, "at='conv3x3' matches nothing", {"at": "conv3x3"}),
         (UnknownNameError, "did you mean 'before_add'", {"at": "before_ad"}),
         (ArgumentError, "output_stride must be one of", {"output_stride": 4}),
         (ArgumentError, "4 values of 1 or 2", {"strides": (1, 2)}),

@@ -370,7 +370,10 @@ def test_a_weights_file_alone_rebuilds_the_trained_network(name: str, tmp_path: 
     model, saved = restore(alone)
     assert not model.training
     assert saved["facts"]["classes"] == [str(i) for i in range(10)]
-    assert saved["facts"]["attention_init"] == config.attention_init
+    init = config.attention_init
+    if config.attention != "none":
+        network = saved["facts"]["network"]
+        assert network["attention_init"] == ("authors" if init == "auto" else init)
     assert saved["config"]["lr"] == config.lr
     weights = load_checkpoint(alone)["model"]
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
@@ -460,8 +463,8 @@ def test_what_is_not_a_weights_file_is_refused(tmp_path: Path) -> None:
         restore(tmp_path)
     saved = load_checkpoint(run.path / "weights" / "last.pt")
     for change in (
-        {"facts": {**saved["facts"], "attention": "gone"}},
-        {"facts": {**saved["facts"], "model_args": {"width_mult": 0.3, "num_classes": 10}}},
+        {"facts": {**saved["facts"], "network": {"name": "gone"}}},
+        {"facts": {**saved["facts"], "network": {**saved["facts"]["network"], "width_mult": 0.3}}},
         {"model": {}},
     ):
         save_checkpoint(tmp_path / "other.pt", {**saved, **change})

@@ -19,6 +19,7 @@ LIST = """\
 examples:
   convattn list                blocks with a sentence each
   convattn list models         networks
+  convattn list hosts          networks of timm and torchvision, where these are installed
   convattn list sources        authors' classes that can be built and loaded
 """
 TRAIN = """\
@@ -26,6 +27,7 @@ examples:
   convattn train --attention ca
   convattn train --attention ca --data path/to/imagenet --epochs 200 --batch 256
   convattn train --attention se --attention_args.reduction 24 --model_args.width_mult 0.5
+  convattn train --host timm/resnet18 --insert ca@after_conv2 --checkpoint resnet18.pth --lr 0.01
   convattn train --config my.yaml --lr 0.1       values of the file, then of the line
   convattn train --attention ca --print_config   write such a file
   convattn train --resume runs/mobilenet_v2_ca   go on where it stopped
@@ -40,6 +42,7 @@ COMPARE = """\
 examples:
   convattn compare --blocks '[none, se, ca]' --seeds 5 --data path/to/images --name study
   convattn compare --grid '{lr: [0.05, 0.1]}'    vary another field as well
+  convattn compare --host timm/resnet18 --blocks '[none, se@before_add, ca@after_conv2]'
 The same command goes on where it was stopped, and repeats no finished run.
 """
 EXPLAIN = """\
@@ -54,6 +57,7 @@ examples:
   convattn cost mobilenet_v2 --attention ca
   convattn cost mobilenet_v2 --attention ca --measure --per_block
   convattn cost resnet50 --convention ptflops
+  convattn cost timm/resnet18 --insert ca@after_conv2
   convattn cost mobilenet_v2 --attention eca --input_size '[1, 3, 64, 64]' --per_layer
 """
 # a test compares them with convattn.cost, which imports torch
@@ -61,6 +65,7 @@ CONVENTIONS = ("conv+linear", "all-ops", "thop-2019-07", "thop-2019-08", "ptflop
 DOCTOR = """\
 examples:
   convattn doctor mobilenet_v2 --attention ca
+  convattn doctor torchvision/resnet18 --insert eca@before_add
   convattn doctor runs/mobilenet_v2_ca/weights/best.pt --input_size '[2, 3, 32, 32]'
 Exit code 0: nothing found (notes are allowed), 1: something, 2: wrong arguments.
 """
@@ -91,6 +96,9 @@ examples:
   convattn demo
   convattn demo --seeds 5 --name longer --epochs 8
 """
+
+# other names of options, those of insertion into other people's networks
+SPELLINGS = {"model": ("--host",), "model_args": ("--host_args",), "attention": ("--insert",)}
 
 
 class _Help(jsonargparse.DefaultHelpFormatter, RawDescriptionHelpFormatter):
@@ -134,6 +142,13 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     found = parser.parse_args(arguments).as_dict()
     verb = found["verb"]
     options = {k: v for k, v in found[verb].items() if k != "config"}
+    if "blocks" in options:
+        named = {word.partition("=")[0] for word in arguments}
+        if named & {"--attention", "--insert"}:  # short for a comparison with none
+            if "--blocks" in named:
+                parser.error("--insert and --blocks both name the blocks to compare; keep one")
+            options["blocks"] = list(dict.fromkeys(["none", options["attention"]]))
+        options["attention"] = "none"  # of each run by its block
     if options.get("resume"):  # which are of the run, and which were given anew?
         options["given"] = list(parser.parse_args(arguments, defaults=False).as_dict()[verb])
     return verb, options
@@ -169,7 +184,7 @@ def _new(
 
 def _list() -> jsonargparse.ArgumentParser:
     parser = _new("list", "List what there is.", LIST)
-    what = Literal["blocks", "models", "sources"]
+    what = Literal["blocks", "models", "hosts", "sources"]
     parser.add_argument("what", type=what, nargs="?", default="blocks", help="what to list")
     return parser
 
@@ -178,8 +193,30 @@ def _train() -> jsonargparse.ArgumentParser:
     parser = _new("train", "Train a network.", TRAIN)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_argument("--resume", type=str | None, default=None, help="folder of a run to go on")
-    parser.add_class_arguments(TrainConfig)
+    _add_run(parser)
     return parser
+
+
+def _add_run(parser: jsonargparse.ArgumentParser) -> None:
+    """The fields of a run; those of the network also under the names that insertion gives them."""
+    parser.add_class_arguments(TrainConfig)
+    for action in parser._actions:
+        for alias in SPELLINGS.get(action.dest, ()):
+            action.option_strings.append(alias)
+            parser._option_string_actions[alias] = action
+
+
+def _add_network(parser: jsonargparse.ArgumentParser, what: str) -> None:
+    """What `cost` and `doctor` take: a network by name, with blocks."""
+    parser.add_argument("model", type=str, help=what)
+    for name, kind, default, text in (
+        ("model_args", dict[str, Any], {}, "its arguments"),
+        ("attention", str, "none", "block in it, as ca, ca@POSITION, or several of these"),
+        ("attention_args", dict[str, Any], {}, "the block's arguments"),
+        ("at", str | None, None, "position of the block"),
+    ):
+        names = (f"--{name}", *SPELLINGS.get(name, ()))
+        parser.add_argument(*names, type=kind, default=default, help=text)
 
 
 def _eval() -> jsonargparse.ArgumentParser:
@@ -199,7 +236,7 @@ def _compare(
     parser = _new(verb, description, epilog, recipe)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_class_arguments(CompareConfig)
-    parser.add_class_arguments(TrainConfig)
+    _add_run(parser)
     return parser
 
 
@@ -214,11 +251,7 @@ def _explain() -> jsonargparse.ArgumentParser:
 
 def _cost() -> jsonargparse.ArgumentParser:
     parser = _new("cost", "Count parameters and multiply-accumulates.", COST)
-    parser.add_argument("model", type=str, help="network")
-    parser.add_argument("--model_args", type=dict[str, Any], default={}, help="its arguments")
-    parser.add_argument("--attention", type=str, default="none", help="block in its slots")
-    parser.add_argument("--attention_args", type=dict[str, Any], default={}, help="its arguments")
-    parser.add_argument("--at", type=str | None, default=None, help="position of the blocks")
+    _add_network(parser, "network")
     parser.add_argument(
         "--input_size", type=list[int], default=[1, 3, 224, 224], help="batch, channels, H, W"
     )
@@ -240,11 +273,7 @@ def _cost() -> jsonargparse.ArgumentParser:
 
 def _doctor() -> jsonargparse.ArgumentParser:
     parser = _new("doctor", "Say what will hurt in a network, each with its fix.", DOCTOR)
-    parser.add_argument("model", type=str, help="network, or the weights file or folder of a run")
-    parser.add_argument("--model_args", type=dict[str, Any], default={}, help="its arguments")
-    parser.add_argument("--attention", type=str, default="none", help="block in its slots")
-    parser.add_argument("--attention_args", type=dict[str, Any], default={}, help="its arguments")
-    parser.add_argument("--at", type=str | None, default=None, help="position of the blocks")
+    _add_network(parser, "network, or the weights file or folder of a run")
     parser.add_argument(
         "--input_size",
         type=list[int],

@@ -51,10 +51,11 @@ def run(verb: str, options: dict[str, Any]) -> int:
 
 def _list(options: dict[str, Any]) -> int:
     console = Console()
-    if options["what"] == "models":
-        from convattn.models import list_models
+    if options["what"] in ("models", "hosts"):
+        from convattn.models import list_hosts, list_models
 
-        console.print("\n".join(list_models()), highlight=False)
+        names = list_models() if options["what"] == "models" else list_hosts()
+        console.print("\n".join(names), highlight=False, soft_wrap=True)
     elif options["what"] == "sources":
         from convattn.authors import list_sources
 

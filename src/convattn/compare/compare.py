@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from convattn.compare.statistics import Comparison, compare_runs
 from convattn.core.config import PLACE, CompareConfig, TrainConfig
 from convattn.core.errors import ArgumentError
 from convattn.core.files import write_json
+from convattn.core.inserts import parse_inserts
+from convattn.core.seeds import seeded
 from convattn.cost import cost, measure
 from convattn.data.classification import chance_level, linear_baseline
 from convattn.models import create_model
+from convattn.models._blocks import usual_position
 from convattn.tasks.classification import restore
 from convattn.tasks.gates import gate_picture
 from convattn.tasks.train import open_data
@@ -53,8 +57,9 @@ def compare(
     jobs = grid.jobs or _default_jobs(base)
     if jobs > 1 and base.threads is None:
         base = replace(base, threads=1)
-    base = _at_one_position(base)
-    cells = cells_of(base, grid, root)
+    cells = [
+        replace(cell, config=_at_one_position(cell.config)) for cell in cells_of(base, grid, root)
+    ]
     failed = run_cells(cells, jobs, watcher)
     done = [cell for cell in cells if cell.key not in failed]
     if not done:
@@ -75,7 +80,12 @@ def compare(
             Run.from_dict(record, source=str(root / "results" / f"{cell.config.name}.json"))
         )
     references = _references(base, root / "references.json")
-    found = compare_runs(runs, references=references, ignore=PLACE)
+    found = compare_runs(
+        runs,
+        references=references,
+        focus=next((cell.label for cell in done if _has_ca(cell)), "ca"),
+        ignore=PLACE if base.at else (*PLACE, "at"),  # else it follows from network and blocks
+    )
     report = write_report(
         root / "report.html",
         found,
@@ -87,13 +97,23 @@ def compare(
     return found, report, failed
 
 
-def _at_one_position(base: TrainConfig) -> TrainConfig:
-    """Every block at the network's usual position; alone each would go to its own authors'."""
-    if base.at is not None:
-        return base
-    with torch.device("meta"):
-        model = create_model(base.model, **base.model_args)
-    return replace(base, at=str(model.default_position))
+def _at_one_position(config: TrainConfig) -> TrainConfig:
+    """A block without a position at the network's usual one; alone it would go to its authors'."""
+    if config.at is not None or "@" in config.attention:
+        return config
+    return replace(config, at=_usual(config.model, json.dumps(config.model_args)))
+
+
+@cache
+def _usual(model: str, arguments: str) -> str:
+    with torch.device("cpu" if "/" in model else "meta"), seeded(0):
+        position = usual_position(create_model(model, **json.loads(arguments)))
+    if position is None:
+        raise ArgumentError(
+            f"{model} has none of the positions where blocks are usually compared; choose one for "
+            "all with --at, or for each with --blocks '[none, ca@POSITION]'"
+        )
+    return position
 
 
 def _default_jobs(base: TrainConfig) -> int:
@@ -138,7 +158,7 @@ def _references(base: TrainConfig, path: Path) -> dict[str, float]:
 
 def _pictures(cells: Sequence[Cell]) -> list[Picture]:
     """Gates of the first CA network on a few test images."""
-    cell = next((c for c in cells if c.varied["attention"] == "ca"), None)
+    cell = next(filter(_has_ca, cells), None)
     if cell is None:
         return []
     caption = (
@@ -147,3 +167,7 @@ def _pictures(cells: Sequence[Cell]) -> list[Picture]:
     )
     png = gate_picture(cell.folder.path)
     return [Picture("What Coordinate Attention lets through", caption, png, wide=True)]
+
+
+def _has_ca(cell: Cell) -> bool:
+    return any(block == "ca" for block, _ in parse_inserts(cell.config.attention))

@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convattn.core.errors import ArgumentError
+from convattn.core.inserts import parse_inserts
 from convattn.core.names import suggest
 
 __all__ = ["CompareConfig", "TrainConfig", "config_from_dict", "differences"]
@@ -33,13 +34,21 @@ class TrainConfig:
     """One training run for classification.
 
     Args:
-        model: network; see `convattn list models`.
+        model: network; see `convattn list models`, or timm/NAME or torchvision/NAME of
+            `convattn list hosts`.
         model_args: its arguments, such as {width_mult: 0.5}.
-        attention: block in each of the network's slots; see `convattn list blocks`.
-        attention_args: the block's arguments, such as {reduction: 16}.
+        attention: block in the network; see `convattn list blocks`. With its position
+            ca@after_conv2, or several such, se@stage_end,ca@after_depthwise.
+        attention_args: the block's arguments, such as {reduction: 16}; of several blocks, by their
+            names.
         attention_init: "authors", or "identity": at first the network computes what it computes
-            without blocks.
-        at: position of the blocks; null takes the network's authors' own.
+            without blocks; "auto" is "identity" with a checkpoint, else "authors".
+        at: position of the block where `attention` has none: a name such as after_depthwise, a
+            path in the network, also with wildcards (layer?.*.bn3), or re: and a regular
+            expression over paths; null takes the block's or network's authors' own.
+        checkpoint: file with weights of the network without blocks (.pt, .pth, .safetensors), or
+            folder of a run; its class head may be for other classes.
+        freeze_host: only blocks and class head are trained.
         data: "scenes" (embedded digit scenes), an ImageFolder tree, or a CIFAR-10 pack.
         data_args: arguments of the data, such as {train_count: 4000} for scenes.
         imgsz: side of the square training images in pixels; null keeps the data's own size, 224
@@ -53,6 +62,7 @@ class TrainConfig:
         accumulate: pieces that a batch is computed in, to save memory.
         optimizer: "sgd" (Nesterov off, as the papers) or "adamw".
         lr: peak learning rate.
+        block_lr: peak learning rate of the blocks; null for the same.
         momentum: of SGD.
         weight_decay: on all parameters.
         schedule: "cosine" to zero per step, "step", or "constant".
@@ -85,8 +95,10 @@ class TrainConfig:
     model_args: dict[str, Any] = field(default_factory=dict)
     attention: str = "none"
     attention_args: dict[str, Any] = field(default_factory=dict)
-    attention_init: Literal["authors", "identity"] = "authors"
+    attention_init: Literal["auto", "authors", "identity"] = "auto"
     at: str | None = None
+    checkpoint: str | None = None
+    freeze_host: bool = False
     data: str = "scenes"
     data_args: dict[str, Any] = field(default_factory=dict)
     imgsz: int | None = None
@@ -97,6 +109,7 @@ class TrainConfig:
     accumulate: int = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.05
+    block_lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 4e-5
     schedule: Literal["cosine", "step", "constant"] = "cosine"
@@ -138,6 +151,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ArgumentError(f"{name} must be {least} or more, got {value!r}")
+        if self.block_lr is not None and not self.block_lr > 0:
+            raise ArgumentError(f"block_lr must be greater than 0, got {self.block_lr!r}")
+        parse_inserts(self.attention, self.at)
         if self.keep < 1:
             raise ArgumentError(f"keep must be 1 or more, got {self.keep!r}")
         if self.accumulate > self.batch:

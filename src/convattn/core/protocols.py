@@ -28,6 +28,10 @@ class Task(Protocol):
     fingerprint: str
 
     @property
+    def parameters(self) -> list[dict[str, Any]]:
+        """Groups of what is trained: "params", and "scale", their share of the learning rate."""
+
+    @property
     def train_set(self) -> Dataset[Any]:
         """Maps (epoch, index) to one sample; the same pair gives the same bits."""
 

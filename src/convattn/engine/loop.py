@@ -55,7 +55,7 @@ class _Trainer:
         model = task.model
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(model, config)
+        optimizer = make_optimizer(task.parameters, config)
         self.wrapped, self.optimizer = self.fabric.setup(model, optimizer)
         self.order = Order(
             task.train_size,
@@ -141,8 +141,9 @@ class _Trainer:
         else:
             if self.config.clip_grad:
                 clip_grads_with_norm_(state.model.parameters(), self.config.clip_grad, norm)
+            rate = learning_rate(state.step, self.config, self.per_epoch)
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(state.step, self.config, self.per_epoch)
+                group["lr"] = rate * group.get("scale", 1.0)
             self.optimizer.step()
             state.skipped_in_row = 0
             if state.ema is not None:
@@ -218,7 +219,7 @@ class _Trainer:
             "epoch": epoch,
             "step": state.step,
             "train_loss": state.loss_sum / max(1, state.loss_count),
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": learning_rate(state.step - 1, config, self.per_epoch),
         }
         state.loss_sum, state.loss_count = 0.0, 0
         if epoch % config.eval_every == 0 or epoch == config.epochs:

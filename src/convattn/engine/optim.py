@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from convattn.core.config import TrainConfig
@@ -12,9 +12,8 @@ from convattn.core.config import TrainConfig
 __all__ = ["learning_rate", "make_optimizer"]
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """SGD with momentum or AdamW over all parameters that are trained."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def make_optimizer(parameters: list[dict[str, Any]], config: TrainConfig) -> Optimizer:
+    """SGD with momentum or AdamW over groups of parameters, each with its "scale" of the rate."""
     fused = config.precision != "fp16"  # a fused step unscales by itself, too late for the guard
     if config.optimizer == "adamw":
         return AdamW(parameters, config.lr, weight_decay=config.weight_decay, fused=fused)

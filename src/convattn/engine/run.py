@@ -17,6 +17,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -82,12 +83,17 @@ class RunFolder:
                 )
             return folder
         base = config.model + ("" if config.attention == "none" else f"_{config.attention}")
+        base = re.sub(r"[^\w.=-]+", "_", base).strip("_")  # of timm/resnet18 and ca@after_conv2
         names = (base if n == 1 else f"{base}_{n}" for n in range(1, 1_000_000))
         return next(cls(project / name) for name in names if not (project / name).exists())
 
     def exists(self) -> bool:
         """Whether a run was started here."""
         return (self.path / "args.yaml").is_file()
+
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
+        return bool(self._newest_first())
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from torch import nn
 from convattn.blocks._base import Block
 from convattn.core.errors import ArgumentError
 
-__all__ = ["freeze_host", "param_groups"]
+__all__ = ["block_parameters", "freeze_host", "param_groups"]
 
 Host = TypeVar("Host", bound=nn.Module)
 
@@ -57,11 +57,17 @@ def freeze_host(model: Host) -> Host:
     return model
 
 
-def _split(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    in_blocks: dict[int, nn.Parameter] = {}
+def block_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of all blocks, each once."""
+    found: dict[int, nn.Parameter] = {}
     for module in model.modules():
         if isinstance(module, Block):
-            in_blocks.update((id(p), p) for p in module.parameters())
+            found.update((id(p), p) for p in module.parameters())
+    return list(found.values())
+
+
+def _split(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    in_blocks = {id(p): p for p in block_parameters(model)}
     host = [p for p in model.parameters() if id(p) not in in_blocks]
     if not in_blocks:
         raise ArgumentError(

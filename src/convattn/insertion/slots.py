@@ -14,7 +14,15 @@ from convattn.core.checks import check_choice
 from convattn.core.errors import ArgumentError, UnknownNameError
 from convattn.core.names import suggest
 
-__all__ = ["ConvSlot", "Slot", "Where", "fill_slots", "number_slots", "slot_positions"]
+__all__ = [
+    "ConvSlot",
+    "Slot",
+    "Where",
+    "fill_slots",
+    "filled_by",
+    "number_slots",
+    "slot_positions",
+]
 
 
 class Slot(nn.Identity):
@@ -94,6 +102,12 @@ def slot_positions(model: nn.Module) -> dict[str, list[str]]:
         if isinstance(module, Slot):
             found.setdefault(module.position, []).append(path)
     return found
+
+
+def filled_by(model: nn.Module, attention: str) -> set[str]:
+    """Positions of the empty slots that a block can fill."""
+    slots = _slots(model, conv=block_class(attention).family == "conv")
+    return {slot.position for slot in slots.values()}
 
 
 def fill_slots(

@@ -17,10 +17,7 @@ from convattn.core.names import suggest
 if TYPE_CHECKING:
     from torch import nn
 
-    from convattn.blocks._base import Block
-    from convattn.insertion.slots import Where
-
-__all__ = ["create_model", "list_models", "model_builder"]
+__all__ = ["create_model", "list_hosts", "list_models", "model_builder"]
 
 
 @cache
@@ -50,8 +47,18 @@ def model_builder(name: str) -> Callable[..., nn.Module]:
         UnknownNameError: no such network.
     """
     if name not in _files():
-        raise UnknownNameError(f"no model named {name!r}; {suggest(str(name), _files())}")
+        raise UnknownNameError(
+            f"no model named {name!r}; {suggest(str(name), _files())}; those of other libraries "
+            "are timm/NAME and torchvision/NAME"
+        )
     return getattr(importlib.import_module(f"{__name__}.{_files()[name]}"), name)
+
+
+def list_hosts() -> tuple[str, ...]:
+    """Networks of timm and torchvision that `create_model` takes too, where they are installed."""
+    from convattn.models._hosts import list_hosts
+
+    return list_hosts()
 
 
 def create_model(
@@ -65,17 +72,22 @@ def create_model(
     attention_per_stage: Mapping[str, Sequence[Any]] | None = None,
     **arguments: Any,
 ) -> nn.Module:
-    """Build a network, with a block in each of its slots at one position.
+    """Build a network, with blocks in its slots, or inserted where it has none.
 
     The network's own layers are initialised by its authors' rule before any block is made, so two
     networks built from the same random state share all host weights whatever the block.
 
     Args:
-        name: a name from `list_models`.
-        attention: a block's name, "none" for the plain network.
-        at: a position of the network; None takes the one of the block's authors in this network,
-            where they have one, else the network's usual position.
-        attention_args: arguments of the block, such as {"reduction": 16}.
+        name: a name from `list_models`, or "timm/NAME" or "torchvision/NAME" of those libraries;
+            nothing is downloaded, the weights are random.
+        attention: a block's name, "none" for the plain network; with its position "ca@before_add",
+            or several of these, "se@stage_end,ca@after_depthwise".
+        at: a position of the network, or anything else that `convattn.insert` takes as a text. In
+            our networks None takes the one of the block's authors in this network, where they have
+            one, else the network's usual position; in others, the first that the network has of
+            the block's own positions, after_depthwise, before_add and stage_end.
+        attention_args: arguments of the block, such as {"reduction": 16}; of several blocks, by
+            their names, such as {"se": {"reduction": 16}}.
         attention_init: "authors", or "identity": the network computes at first what it computes
             without blocks.
         attention_stages: numbers of the stages that get blocks, from 1; None for all, or, with
@@ -85,15 +97,36 @@ def create_model(
         **arguments: the network's own, such as width_mult and num_classes.
 
     Returns:
-        The network; its attribute `origin` holds the arguments of this call.
+        The network; its attribute `origin` holds the arguments of this call, but for blocks that
+        were inserted where it has no slot: `convattn.insertion.insertions` has those.
 
     Raises:
+        MissingExtraError: the library of the network is not installed.
         UnknownNameError: no such network, block or position.
         ArgumentError: an argument that network or block do not have, or a value they refuse.
     """
     from convattn.blocks import block_class
-    from convattn.insertion.slots import fill_slots
+    from convattn.core.inserts import parse_inserts
+    from convattn.models._blocks import put_blocks
+    from convattn.models._hosts import create_host
 
+    inserts = parse_inserts(attention, at)
+    for block, _ in inserts:
+        block_class(block)  # a wrong name is refused before the network is built
+    model = create_host(name, **arguments) if "/" in name else _create(name, arguments)
+    model.origin = {"name": name, **arguments}  # type: ignore[assignment]
+    put_blocks(
+        model,
+        inserts,
+        arguments=attention_args,
+        init=attention_init,
+        stages=attention_stages,
+        per_stage=attention_per_stage,
+    )
+    return model
+
+
+def _create(name: str, arguments: dict[str, Any]) -> nn.Module:
     builder = model_builder(name)
     accepted = inspect.signature(builder).parameters
     for argument in arguments:
@@ -101,47 +134,8 @@ def create_model(
             raise ArgumentError(
                 f"{name} has no argument {argument!r}; {suggest(argument, accepted)}"
             )
-    kind = block_class(attention)  # a wrong name is refused before the network is built
     try:
-        model = builder(**arguments)
+        model: nn.Module = builder(**arguments)
     except TypeError as error:  # a text where a number belongs
         raise ArgumentError(f"{name} cannot be built with {arguments!r}: {error}") from error
-    if attention != "none" or at is not None:
-        for where in _places(model, kind, at, attention_stages):
-            fill_slots(
-                model,
-                attention,
-                where,
-                init=attention_init,
-                per_stage=attention_per_stage,
-                **(attention_args or {}),
-            )
-    elif attention_args or attention_per_stage or attention_stages:
-        refused = attention_args or attention_per_stage or attention_stages
-        raise ArgumentError(
-            f"arguments of a block, {refused!r}, given without a block; name one with attention=..."
-        )
-    options = {
-        "at": at,
-        "attention_args": attention_args,
-        "attention_init": attention_init,
-        "attention_stages": attention_stages,
-        "attention_per_stage": attention_per_stage,
-    }
-    given = {option: value for option, value in options.items() if value is not None}
-    model.origin = {"name": name, "attention": attention, **given, **arguments}  # type: ignore[assignment]
     return model
-
-
-def _places(
-    model: nn.Module, kind: type[Block], at: str | None, stages: Sequence[int] | None
-) -> list[Where]:
-    """Where blocks of a kind go in a network."""
-    from convattn.insertion.slots import Where
-
-    name = kind.__module__.rpartition(".")[2]
-    usual = (Where(str(model.default_position)),)
-    places = getattr(model, "places", {}).get(name, usual) if at is None else (Where(at),)
-    if stages is None:
-        return list(places)
-    return [Where(at, tuple(stages)) for at in dict.fromkeys(place.at for place in places)]

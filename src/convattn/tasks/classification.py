@@ -18,7 +18,7 @@ from convattn.core.files import load_checkpoint
 from convattn.core.names import require
 from convattn.core.seeds import derive, seeded
 from convattn.data.classification import ClassificationData, ImageSet
-from convattn.models import create_model
+from convattn.tasks.networks import build_network, parameter_groups, rebuild_network
 from convattn.tasks.transforms import Transform, normalise, test_transform, train_transform
 
 __all__ = ["Classification", "restore"]
@@ -64,8 +64,15 @@ class TestSet(Dataset[Batch]):
 class Classification:
     """The classification task of a configuration on data; see `core/protocols.py`.
 
+    Args:
+        config: of the run.
+        data: its images.
+        model: a trained network to evaluate; None builds a new one.
+        resumed: the new one's weights will come from a checkpoint of the run.
+
     Attributes:
         confusion: int64 (K, K) of the last evaluation; row = class, column = prediction.
+        notes: on the network, for the user.
 
     Raises:
         ArgumentError, UnknownNameError: of the model, the block or their arguments.
@@ -73,7 +80,14 @@ class Classification:
 
     metric = "top1"
 
-    def __init__(self, config: TrainConfig, data: ClassificationData) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: ClassificationData,
+        *,
+        model: nn.Module | None = None,
+        resumed: bool = False,
+    ) -> None:
         if "num_classes" in config.model_args:
             raise ArgumentError(
                 f"model_args holds num_classes {config.model_args['num_classes']!r}, but the data "
@@ -83,18 +97,18 @@ class Classification:
         size = config.imgsz or data.image_size or PHOTO_SIZE
         native = size == data.image_size
         self.facts: dict[str, Any] = {
-            "task": "classification",
-            "model": config.model,
-            "model_args": {**config.model_args, "num_classes": len(data.classes)},
-            "attention": config.attention,
-            "attention_args": config.attention_args,
-            "attention_init": config.attention_init,
-            "at": config.at,
-            "classes": list(data.classes),
-            "size": size,
-            "native": native,
-        }
-        self.model = _build(self.facts, derive(config.seed, "weights"))
+            "task": "classification", "classes": list(data.classes), "size": size, "native": native,
+        }  # fmt: skip
+        self.notes: list[str] = []
+        self.parameters: list[dict[str, Any]] = []
+        if model is None:
+            seed = derive(config.seed, "weights")
+            model, network, self.notes = build_network(
+                config, len(data.classes), seed, resumed=resumed
+            )
+            self.facts |= network
+            self.parameters = parameter_groups(model, config, len(data.classes))
+        self.model = model
         self.train_set = TrainSet(
             data.train, train_transform(config.augment, size, native), config.seed
         )
@@ -127,7 +141,7 @@ class Classification:
         images, labels = self._images(batch), batch.labels
         if self._mix is not None:
             images, labels = self._mix(images, labels)
-        return F.cross_entropy(model(images), labels, label_smoothing=self._smoothing)
+        return F.cross_entropy(_logits(model, images), labels, label_smoothing=self._smoothing)
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """Loss, top-1 and, from six classes up, top-5 accuracy, from 0 to 1."""
@@ -135,7 +149,7 @@ class Classification:
         loss, right, right5, total = 0.0, 0, 0, 0
         confusion = torch.zeros_like(self.confusion)
         for batch in batches:
-            logits = model(self._images(batch)).float()
+            logits = _logits(model, self._images(batch)).float()
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
             ranked = logits.topk(min(5, count), 1).indices
             hits = ranked == batch.labels[:, None]
@@ -151,6 +165,16 @@ class Classification:
     def _images(self, batch: Batch) -> Tensor:
         images = normalise(batch.images)
         return images.to(memory_format=torch.channels_last) if self._channels_last else images
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    out = model(images)
+    if not isinstance(out, Tensor):
+        raise ArgumentError(
+            f"the network returns {type(out).__name__}, classification needs logits (N, K); for "
+            "torchvision's googlenet and inception_v3 give --model_args '{aux_logits: false}'"
+        )
+    return out
 
 
 def restore(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -174,25 +198,13 @@ def restore(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{path} is a checkpoint to resume from, not a network; use the run's weights/best.pt"
         )
     try:
-        model = _build(saved["facts"], 0)
+        model = rebuild_network(saved["facts"])
         model.load_state_dict(saved.pop("model"))
     except (ArgumentError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} does not fit this version of convattn: {shorten(str(error), 300)}"
         ) from error
     return model.eval(), saved
-
-
-def _build(facts: dict[str, Any], seed: int) -> nn.Module:
-    with seeded(seed):
-        return create_model(
-            facts["model"],
-            attention=facts["attention"],
-            at=facts["at"],
-            attention_args=facts["attention_args"],
-            attention_init=facts["attention_init"],
-            **facts["model_args"],
-        )
 
 
 def _mixer(config: TrainConfig, classes: int) -> Any:

@@ -33,7 +33,7 @@ def gate_picture(path: str | Path, *, data: str | None = None, count: int = 5) -
     config = TrainConfig(**saved["config"])
     if data is not None:
         config = TrainConfig(**{**saved["config"], "data": data, "data_args": {}})
-    task = Classification(config, open_data(config))
+    task = Classification(config, open_data(config), model=model)
     labels = task.data.test.labels.tolist()
     first_of_each = [labels.index(label) for label in dict.fromkeys(labels)]
     chosen = first_of_each[:count]

@@ -68,7 +68,9 @@ def train(
         reporter.note(note)
     for path, cause in data.skipped:
         reporter.note(f"left out {path}: {cause}")
-    task = Classification(config, data)
+    task = Classification(config, data, resumed=run.begun())
+    for note in task.notes:
+        reporter.note(note)
     check_launch(config)  # all that can be refused is refused before anything is written
     _check_smallest_piece(task, config)
     if not first:
@@ -146,7 +148,7 @@ def evaluate(
             f"trained on {', '.join(saved['facts']['classes'][:5])}, ..."
         )
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    metrics = _evaluated(Classification(config, opened), model, saved, batch, kind)
+    metrics = _evaluated(Classification(config, opened, model=model), model, saved, batch, kind)
     return {"metrics": metrics, "data": opened.name, "images": len(opened.test)}
 
 

@@ -1,0 +1,172 @@
+"""The network of a run: built from plain facts, with a file's weights, and rebuilt from them.
+
+The facts are what a weights file holds beside the weights, so it rebuilds the network alone: the
+host by name and arguments, and its blocks, or a record of what was inserted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from convattn.core.config import TrainConfig
+from convattn.core.errors import ArgumentError, StateDictError
+from convattn.core.inserts import parse_inserts
+from convattn.core.seeds import seeded
+from convattn.core.weights import read_weights
+from convattn.insertion import insertions, rebuild
+from convattn.insertion.groups import block_parameters
+from convattn.models import create_model
+from convattn.models._blocks import put_blocks
+
+__all__ = ["build_network", "class_tensors", "load_host", "parameter_groups", "rebuild_network"]
+
+
+def build_network(
+    config: TrainConfig, num_classes: int, seed: int, *, resumed: bool = False
+) -> tuple[nn.Module, dict[str, Any], list[str]]:
+    """The network of a configuration: its host, with a file's weights if it names one, and blocks.
+
+    The host is drawn and loaded before any block is made, so for one seed its weights are the same
+    whatever the blocks.
+
+    Args:
+        config: its fields on the network, its blocks, weights and what of it is trained.
+        num_classes: of the data.
+        seed: of all random weights.
+        resumed: all weights come from a checkpoint of the run, so the file is not read.
+
+    Returns:
+        The network, the facts for `rebuild_network`, and notes for the user.
+
+    Raises:
+        ArgumentError, UnknownNameError: of the network, the blocks or their arguments.
+        CheckpointError, StateDictError: the file cannot be read, or does not fit the host.
+    """
+    init = config.attention_init
+    if init == "auto":
+        init = "authors" if config.checkpoint is None else "identity"
+    notes = []
+    with seeded(seed):
+        model = create_model(config.model, **config.model_args, num_classes=num_classes)
+        if config.checkpoint is not None and not resumed:
+            free = class_tensors(config, num_classes)
+            notes = load_host(model, config.checkpoint, free, config.model)
+        put_blocks(
+            model,
+            parse_inserts(config.attention, config.at),
+            arguments=config.attention_args,
+            init=init,
+        )
+    return model, {"network": model.origin, "inserted": insertions(model)}, notes
+
+
+def rebuild_network(facts: dict[str, Any]) -> nn.Module:
+    """The network of these facts with random weights."""
+    return rebuild(create_model(**facts["network"]), facts["inserted"])
+
+
+def class_tensors(config: TrainConfig, num_classes: int) -> set[str]:
+    """Names of the tensors whose shape the number of classes decides: the network's head."""
+    with seeded(0):
+        here, other = (
+            create_model(config.model, **config.model_args, num_classes=count).state_dict()
+            for count in (num_classes, num_classes + 1)
+        )
+    return {name for name in here if name not in other or here[name].shape != other[name].shape}
+
+
+def load_host(model: nn.Module, path: str | Path, free: set[str], name: str) -> list[str]:
+    """Load a file into a network without blocks; only the tensors in `free` may not fit.
+
+    Args:
+        model: changed in place; on an error it is left as it was.
+        path: a file as `convattn.core.weights.read_weights` takes it, or the folder of a run.
+        free: tensors that keep their random values where the file has none of that shape.
+        name: of the network, for messages.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        CheckpointError: the file cannot be read or holds no state dict.
+        StateDictError: a tensor is missing, unexpected or differently shaped.
+    """
+    path = Path(path)
+    theirs = read_weights(path / "weights" / "best.pt" if path.is_dir() else path)
+    ours = model.state_dict()
+    fresh = [key for key in ours if key in free and not _fits(theirs.get(key), ours[key])]
+    # counters of batch norm came with PyTorch 0.4.1; nothing depends on them here
+    missing = [k for k in ours if k not in theirs and k not in free and not _counts_batches(k)]
+    unexpected = [key for key in theirs if key not in ours and key not in free]
+    differing = [
+        f"{key} is {tuple(theirs[key].shape)}, expected {tuple(ours[key].shape)}"
+        for key in ours
+        if key in theirs and key not in free and theirs[key].shape != ours[key].shape
+    ]
+    if missing or unexpected or differing:
+        raise StateDictError(
+            f"{path} does not fit {name}: {_count('missing', missing)}, "
+            f"{_count('unexpected', unexpected)}, {_count('differently shaped', differing)}. Only "
+            f"the class head may differ ({', '.join(sorted(free))}). Is it a file of this network, "
+            "with these --model_args, and without blocks?"
+        )
+    model.load_state_dict({**ours, **{k: v for k, v in theirs.items() if k not in fresh}})
+    notes = [f"{len(ours) - len(fresh)} of {len(ours)} tensors of {name} come from {path}"]
+    if fresh:
+        notes.append(f"not from {path}, but initialised anew: {', '.join(fresh)}")
+    return notes
+
+
+def parameter_groups(
+    model: nn.Module, config: TrainConfig, num_classes: int
+) -> list[dict[str, Any]]:
+    """What is trained, and at which share of the learning rate; see `Task.parameters`.
+
+    With `freeze_host` that is the blocks and the class head; for the rest `requires_grad` is
+    switched off.
+
+    Args:
+        model: with its blocks.
+        config: its `freeze_host`, `lr` and `block_lr`.
+        num_classes: of the data.
+
+    Raises:
+        ArgumentError: there would be nothing to train.
+    """
+    in_blocks = {id(p) for p in block_parameters(model)}
+    if config.freeze_host:
+        head = class_tensors(config, num_classes)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(id(parameter) in in_blocks or name in head)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise ArgumentError(
+            f"freeze_host leaves nothing to train: {config.model} has no class head, and attention "
+            f"{config.attention!r} no parameter"
+        )
+    if config.block_lr is None:
+        return [{"params": trained, "scale": 1.0}]
+    groups = [
+        {"params": [p for p in trained if id(p) not in in_blocks], "scale": 1.0},
+        {
+            "params": [p for p in trained if id(p) in in_blocks],
+            "scale": config.block_lr / config.lr,
+        },
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _fits(theirs: Tensor | None, ours: Tensor) -> bool:
+    return theirs is not None and theirs.shape == ours.shape
+
+
+def _counts_batches(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
+
+
+def _count(what: str, names: list[str]) -> str:
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} {what}" + (f" ({shown})" if names else "")
