@@ -85,8 +85,15 @@ class Sandglass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride))."""
+        return self.shrink(x, self.widen(x))
+
+    def widen(self, x: Tensor) -> Tensor:
+        """The first part, (N, inputs, H, W) -> (N, outputs, H, W): what detectors also look at."""
         wide = self.after_depthwise(self.depthwise(x))
-        wide = self.after_expand(self.expand(self.reduce(wide)))
+        return self.after_expand(self.expand(self.reduce(wide)))
+
+    def shrink(self, x: Tensor, wide: Tensor) -> Tensor:
+        """The second part, from the input and what `widen` made of it."""
         y = self.before_add(self.last_depthwise(wide))
         return self.after_add(x + y if self.residual else y)
 

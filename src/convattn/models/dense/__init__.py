@@ -1,0 +1,108 @@
+"""Detectors and segmenters: torchvision's, on the backbones of this package.
+
+A network is put together from a backbone (`create_model`, with its blocks) and its heads, so the
+backbone can be loaded or inspected first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from convattn.core.errors import ArgumentError, UnknownNameError
+from convattn.core.names import require, suggest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["DETECTORS", "SEGMENTERS", "assemble", "backbone_of"]
+
+DETECTORS = ("ssdlite320", "retinanet", "faster_rcnn", "mask_rcnn")
+SEGMENTERS = ("deeplabv3", "lraspp")
+_FILES = {
+    "ssdlite320": "ssdlite",
+    "retinanet": "detectors",
+    "faster_rcnn": "detectors",
+    "mask_rcnn": "detectors",
+    "deeplabv3": "segmenters",
+    "lraspp": "segmenters",
+}
+_CLASSES = {  # whose other arguments a builder hands on
+    "ssdlite320": ("ssd", "SSD"),
+    "retinanet": ("retinanet", "RetinaNet"),
+    "faster_rcnn": ("faster_rcnn", "FasterRCNN"),
+    "mask_rcnn": ("mask_rcnn", "MaskRCNN"),
+}
+_SSD = ("mobilenet_v2", "mobilenext")  # backbones with the authors' extra maps
+
+
+def backbone_of(
+    name: str, backbone: str, arguments: dict[str, Any]
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The network that a detector's or segmenter's backbone is built from.
+
+    Args:
+        name: "ssdlite320", "deeplabv3", ...
+        backbone: a network's name.
+        arguments: `model_args`; `output_stride` of a segmenter is its backbone's.
+
+    Returns:
+        Name and arguments for `create_model`, and the arguments left for `assemble`.
+
+    Raises:
+        UnknownNameError: no such detector or segmenter.
+        ArgumentError: this backbone does not fit, or an argument is unknown.
+    """
+    if name not in _FILES:
+        raise UnknownNameError(f"no detector or segmenter {name!r}; {suggest(str(name), _FILES)}")
+    rest = dict(arguments)
+    if name == "ssdlite320":
+        if backbone not in _SSD:
+            raise ArgumentError(f"ssdlite320 has the backbones {', '.join(_SSD)}; got {backbone!r}")
+        host, own = f"{backbone}_ssd", {}
+    else:
+        host, own = backbone, {"features_only": True}
+        if name in SEGMENTERS:
+            own["output_stride"] = rest.pop("output_stride", 16)
+    known = _arguments(name)
+    for argument in rest:
+        if argument not in known:
+            raise ArgumentError(f"{name} has no argument {argument!r}; {suggest(argument, known)}")
+    return host, own, rest
+
+
+def assemble(name: str, host: nn.Module, num_classes: int, **arguments: Any) -> nn.Module:
+    """A detector or segmenter on a backbone.
+
+    Args:
+        name: as of `backbone_of`.
+        host: the backbone, loaded and with its blocks.
+        num_classes: K; of detectors without a background class.
+        **arguments: its own.
+
+    Raises:
+        ArgumentError: the backbone has other maps than it needs, or an argument is refused.
+    """
+    try:
+        model: nn.Module = _builder(name)(host, num_classes, **arguments)
+    except TypeError as error:
+        raise ArgumentError(f"{name} cannot be built with {arguments!r}: {error}") from error
+    return model
+
+
+def _arguments(name: str) -> set[str]:
+    """What a builder takes, with what it hands on; torchvision would ignore a misspelt one."""
+    signatures = [inspect.signature(_builder(name))]
+    if name in _CLASSES:
+        module, kind = _CLASSES[name]
+        whole = require(f"torchvision.models.detection.{module}", "train")
+        signatures.append(inspect.signature(getattr(whole, kind)))
+    names = {
+        p.name for s in signatures for p in s.parameters.values() if p.kind is not p.VAR_KEYWORD
+    }
+    return names - {"host", "backbone", "num_classes", "head"}
+
+
+def _builder(name: str) -> Any:
+    return getattr(importlib.import_module(f"{__name__}.{_FILES[name]}"), name)
