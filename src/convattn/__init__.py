@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from convattn.blocks import block_info as block_info
     from convattn.blocks import create_block as create_block
     from convattn.blocks import list_blocks as list_blocks
+    from convattn.compare.sensitivity import sensitivity as sensitivity
     from convattn.cost import cost as cost
     from convattn.doctor import audit as audit
     from convattn.doctor import doctor as doctor
@@ -53,6 +54,7 @@ _HOME = {
     "rebuild": "insertion",
     "remove": "insertion",
     "replace": "insertion",
+    "sensitivity": "compare.sensitivity",
 }
 
 __all__ = [*_HOME]

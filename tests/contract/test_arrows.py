@@ -27,7 +27,9 @@ DOWN = {
     "doctor": {"core", "ops", "blocks", "insertion", "models", "authors"},
     "engine": {"core"},
     "tasks": {"core", "data", "blocks", "insertion", "models", "authors", "explain", "engine"},
-    "compare": {"core", "data", "cost", "explain", "engine", "tasks", "models", "blocks"},
+    "compare": {
+        "core", "data", "insertion", "cost", "explain", "engine", "tasks", "models", "blocks",
+    },
     "cli": {
         "core", "data", "blocks", "models", "authors", "cost", "explain", "engine", "tasks",
         "compare", "doctor",

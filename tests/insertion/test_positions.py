@@ -51,6 +51,13 @@ def test_counts(host: str) -> None:
             assert len(paths) == have[position]
 
 
+def test_maps_of_one_position() -> None:
+    """At 32x32 the last blocks of MobileNetV2 have maps of 1x1; they are blocks as the others."""
+    have = positions(build("mobilenet_v2"), input_size=(1, 3, 32, 32))
+    names = ("after_depthwise", "before_add", "after_conv1", "after_conv2", "after_conv3")
+    assert [have.get(name) for name in (*names, "after_conv4")] == [16, 17, 17, 17, 16, None]
+
+
 @pytest.mark.parametrize("host", ["mobilenet_v2", "timm/mobilenetv2", "ours/mobilenet_v2"])
 def test_ca_authors_mobilenet_v2(host: str) -> None:
     model = build(host)

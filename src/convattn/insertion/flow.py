@@ -180,13 +180,15 @@ class Flow:
 
     def _branch_products(self, value: int, call: Call) -> list[int]:
         """Convolutions inside `call` on which `value` depends, in order; none on pooled maps."""
+        least = min(2, self.area(value)) if self.is_map(value) else 2  # the last maps may be 1x1
         found, open_values, seen = set(), [value], {value}
         while open_values:
             i = self.trace.maker.get(open_values.pop())
             if i is None or not call.start <= i < call.end:
                 continue
             op = self.trace.ops[i]
-            if op.is_product and (not self.is_map(op.outputs[0]) or self.area(op.outputs[0]) > 1):
+            made = op.outputs[0]
+            if op.is_product and (not self.is_map(made) or self.area(made) >= least):
                 found.add(i)
             fresh = set(op.inputs) - seen
             seen |= fresh
