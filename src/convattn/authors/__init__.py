@@ -92,7 +92,7 @@ def load_authors(
     """
     from convattn.core.weights import plain_state_dict, read_weights
 
-    found = _find(source)
+    found = _find(source).fitting(module.state_dict())
     theirs = plain_state_dict(weights) if isinstance(weights, Mapping) else read_weights(weights)
     ours = module.state_dict()
     if found.adapt is not None:
@@ -135,8 +135,8 @@ def to_authors(module: nn.Module | Mapping[str, Tensor], *, source: str) -> dict
         module: our module, or a mapping from our keys to tensors, such as averaged weights.
         source: whose keys are wanted.
     """
-    found = _find(source)
     ours = module if isinstance(module, Mapping) else module.state_dict()
+    found = _find(source).fitting(ours)
     theirs = {found.their_key(key): found.their_tensor(key, value) for key, value in ours.items()}
     return {name: theirs[name] for name in found.order(list(theirs))}
 

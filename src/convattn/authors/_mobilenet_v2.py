@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from convattn.authors._source import Inside, Source
 
-__all__ = ["after_depthwise", "before_add", "flat_keys", "nested_keys"]
+__all__ = ["Keys", "after_depthwise", "before_add", "flat_keys", "nested_keys"]
 
 Keys = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ class Source:
         shape: turns our tensor of a key into the authors' shape.
         blocks: attention blocks inside a network; they come before `keys` and `shape`.
         order: puts the authors' keys into their order, given them in ours.
+        choose: for a class whose arguments change the names of its layers: the source that fits
+            a module with these keys of ours.
         adapt: prepares a module for a state dict where the authors edit their file instead of
             passing an argument.
     """
@@ -66,7 +68,12 @@ class Source:
     shape: Callable[[str, Tensor], Tensor] = _same
     blocks: tuple[Inside, ...] = ()
     order: Callable[[list[str]], list[str]] = _as_ours
+    choose: Callable[[Collection[str]], Source] | None = field(default=None)
     adapt: Callable[[nn.Module, dict[str, Tensor]], None] | None = field(default=None)
+
+    def fitting(self, keys: Collection[str]) -> Source:
+        """The names and shapes for a module with these keys of ours."""
+        return self if self.choose is None else self.choose(keys)
 
     def their_key(self, key: str) -> str:
         """The authors' name of our key."""

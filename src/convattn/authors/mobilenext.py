@@ -10,7 +10,7 @@ from convattn.authors._source import Source
 from convattn.models import create_model
 from convattn.models.mobilenext import STAGES
 
-__all__ = ["SOURCES"]
+__all__ = ["KEYS", "SOURCES"]
 
 
 def _mnext(num_classes: int = 1000, width_mult: float = 1.0) -> nn.Module:
@@ -32,17 +32,19 @@ def _key(match: re.Match[str]) -> str:
     return f"features.{k + 1}.conv.{index - (0 if _WHOLE[k] else 3) + (layer == 'norm')}"
 
 
+KEYS = (
+    (r"stem\.conv", "features.0.0"),
+    (r"stem\.norm", "features.0.1"),
+    (r"blocks\.(\d+)\.(\w+)\.(\w+)", _key),
+    (r"classifier", "classifier.1"),
+)
+
 _FILE = "mobilenext/codebase/models/mnext.py:mnext"
 
 SOURCES = (
     Source(
         (f"zhoudaquan/rethinking_bottleneck_design:{_FILE}", f"yitu-opensource/MobileNeXt:{_FILE}"),
         _mnext,
-        keys=(
-            (r"stem\.conv", "features.0.0"),
-            (r"stem\.norm", "features.0.1"),
-            (r"blocks\.(\d+)\.(\w+)\.(\w+)", _key),
-            (r"classifier", "classifier.1"),
-        ),
+        keys=KEYS,
     ),
 )
