@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from convattn.insertion import replace as replace
     from convattn.models import create_model as create_model
     from convattn.models import list_models as list_models
+    from convattn.tables import published as published
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _HOME = {
     "load_authors": "authors",
     "param_groups": "insertion",
     "plan": "insertion",
+    "published": "tables",
     "rebuild": "insertion",
     "remove": "insertion",
     "replace": "insertion",

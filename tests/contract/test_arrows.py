@@ -23,6 +23,7 @@ DOWN = {
     "authors": {"core", "ops", "blocks", "insertion", "models"},
     "cost": {"core", "ops", "blocks", "insertion", "models"},
     "hub": {"core", "blocks", "insertion", "models"},
+    "tables": {"core", "blocks", "models", "authors", "cost"},
     "explain": {"core", "ops", "blocks", "insertion", "models"},
     "doctor": {"core", "ops", "blocks", "insertion", "models", "authors"},
     "engine": {"core"},
@@ -32,7 +33,7 @@ DOWN = {
     },
     "cli": {
         "core", "data", "blocks", "models", "authors", "cost", "explain", "engine", "tasks",
-        "compare", "doctor",
+        "compare", "doctor", "tables",
     },
 }  # fmt: skip
 

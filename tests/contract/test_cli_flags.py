@@ -71,6 +71,7 @@ FLAGS = {
         "help", *NETWORK, "input_size", "convention", "per_layer", "per_block", "measure",
         "threads", "device",
     },
+    "tables": {"help", "paper", "model", "status", "json"},
     "doctor": {"help", *NETWORK, "input_size"},
     "audit": {"help", "as", "arguments", "attention_args"},
     "data": {"help"},

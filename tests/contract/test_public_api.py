@@ -13,7 +13,7 @@ import convattn
 NAMES = [
     "audit", "authors", "block_info", "cost", "create_block", "create_model", "doctor", "find",
     "fold", "freeze_host", "gate_maps", "insert", "list_blocks", "list_models", "load_authors",
-    "param_groups", "plan", "rebuild", "remove", "replace", "sensitivity",
+    "param_groups", "plan", "published", "rebuild", "remove", "replace", "sensitivity",
 ]  # fmt: skip
 
 

@@ -62,6 +62,18 @@ examples:
 """
 # a test compares them with convattn.cost, which imports torch
 CONVENTIONS = ("conv+linear", "all-ops", "thop-2019-07", "thop-2019-08", "ptflops", "fvcore")
+TABLES = """\
+Parameters and operations of each row's network are counted in the row's unit and convention, and
+stand beside the print. A row is reproduced to the last digit; or explained by what its authors'
+tool did not see; or differs, with the reason; or its network is not built here. All rows take
+about a minute.
+
+examples:
+  convattn tables --paper ca
+  convattn tables --model mobilenet_v2 --status differs
+  convattn tables --json > tables.json
+Exit code 0: all rows are as recorded, 1: one is not, 2: wrong arguments.
+"""
 DOCTOR = """\
 examples:
   convattn doctor mobilenet_v2 --attention ca
@@ -132,6 +144,7 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
         ("explain", _explain(), "show what a trained network's attention lets through"),
         ("compare", _compare("compare", "Compare blocks fairly.", COMPARE), "compare blocks"),
         ("cost", _cost(), "count parameters and multiply-accumulates"),
+        ("tables", _tables(), "papers' tables beside what is recomputed"),
         ("doctor", _doctor(), "examine a network: gates, gradients, sizes, export"),
         ("audit", _audit(), "compare somebody's block with its authors' definition"),
         ("data", data := _new("data", "Look after data.", ""), "check data before training"),
@@ -268,6 +281,22 @@ def _cost() -> jsonargparse.ArgumentParser:
     parser.add_argument(
         "--device", type=Literal["cpu", "cuda"], default="cpu", help="where to measure"
     )
+    return parser
+
+
+def _tables() -> jsonargparse.ArgumentParser:
+    parser = _new("tables", "Recompute the sizes in the papers' tables.", TABLES)
+    parser.add_argument("--paper", type=str | None, default=None, help="only of this paper")
+    parser.add_argument(
+        "--model", type=str | None, default=None, help="only networks with this part in the name"
+    )
+    parser.add_argument(
+        "--status",
+        type=Literal["reproduced", "explained", "differs", "not built", "scores only"] | None,
+        default=None,
+        help="only rows that came out so",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, with exact counts")
     return parser
 
 

@@ -179,6 +179,36 @@ def _cost(options: dict[str, Any]) -> int:
     return 0
 
 
+def _tables(options: dict[str, Any]) -> int:
+    import json
+
+    from rich.progress import track
+
+    from convattn.tables import published, recompute
+    from convattn.tables.report import rendered, summary
+
+    rows = published(options["paper"], options["model"])
+    console, status = Console(), options["status"]
+    watched = track(
+        rows, "recomputing", console=Console(stderr=True), transient=True,
+        disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    found = [recompute(row) for row in watched]
+    shown = [result for result in found if status in (None, result.status)]
+    if options["json"]:
+        print(json.dumps([result.as_dict() for result in shown], indent=1, ensure_ascii=False))
+    else:
+        for part in rendered(shown):
+            console.print(part)
+        print("scores are as published; none is measured here")
+        print(summary(found))
+    wrong = [result for result in found if result.contradicts]
+    for result in wrong:
+        print(f"not as recorded: {result.row.table}, {result.row.model}, {result.row.attention}",
+              file=sys.stderr)  # fmt: skip
+    return 1 if wrong else 0
+
+
 def _explain(options: dict[str, Any]) -> int:
     from convattn.core.files import write_atomic
     from convattn.tasks.gates import gate_picture
@@ -257,6 +287,7 @@ _VERBS: dict[str, Callable[[dict[str, Any]], int]] = {
     "eval": _eval,
     "compare": _compare,
     "cost": _cost,
+    "tables": _tables,
     "explain": _explain,
     "demo": _demo,
     "doctor": _doctor,
