@@ -74,6 +74,82 @@ class SwappedAxesCA(AuthorsCA):
         return x * self.conv2(rows).sigmoid() * self.conv3(columns.transpose(2, 3)).sigmoid()
 
 
+class TransposedCA(AuthorsCA):
+    """Each gate lies along the other's axis, which only squares allow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[2:]
+        strips = torch.cat((self.pool_h(x), self.pool_w(x).transpose(2, 3)), 2)
+        rows, columns = F.hardswish(self.bn1(self.conv1(strips))).split([h, w], 2)
+        return x * self.conv2(rows).transpose(2, 3).sigmoid() * self.conv3(columns).sigmoid()
+
+
+class OneStripCA(AuthorsCA):
+    """Both gates are made from the means of the rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        strips = torch.cat((self.pool_h(x), self.pool_w(x).transpose(2, 3)), 2)
+        rows, _ = F.hardswish(self.bn1(self.conv1(strips))).split([*x.shape[2:]], 2)
+        return x * self.conv2(rows).sigmoid() * self.conv3(rows.transpose(2, 3)).sigmoid()
+
+
+class OneGateCA(AuthorsCA):
+    """The gate of the columns is made and not used."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        strips = torch.cat((self.pool_h(x), self.pool_w(x).transpose(2, 3)), 2)
+        rows, columns = F.hardswish(self.bn1(self.conv1(strips))).split([*x.shape[2:]], 2)
+        self.conv3(columns.transpose(2, 3)).sigmoid()
+        return x * self.conv2(rows).sigmoid()
+
+
+class MaximumCA(AuthorsCA):
+    """The strips are maxima."""
+
+    def __init__(self, inp: int, oup: int, groups: int = 32) -> None:
+        super().__init__(inp, oup, groups)
+        self.pool_h = self.pool_w = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[2:]
+        strips = torch.cat((x.amax(3, keepdim=True), x.amax(2, keepdim=True).transpose(2, 3)), 2)
+        rows, columns = F.hardswish(self.bn1(self.conv1(strips))).split([h, w], 2)
+        return x * self.conv2(rows).sigmoid() * self.conv3(columns.transpose(2, 3)).sigmoid()
+
+
+class BareGateSPM(nn.Module):
+    """Returns the gate, as the authors' class does for their bottleneck to multiply."""
+
+    def __init__(self, inplanes: int, outplanes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inplanes, outplanes, (3, 1), padding=(1, 0), bias=False)
+        self.bn1 = nn.BatchNorm2d(outplanes)
+        self.conv2 = nn.Conv2d(inplanes, outplanes, (1, 3), padding=(0, 1), bias=False)
+        self.bn2 = nn.BatchNorm2d(outplanes)
+        self.conv3 = nn.Conv2d(outplanes, outplanes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.bn1(self.conv1(x.mean(3, keepdim=True)))
+        columns = self.bn2(self.conv2(x.mean(2, keepdim=True)))
+        return self.conv3(F.relu(rows + columns)).sigmoid()
+
+
+class BareContextGC(nn.Module):
+    """No sum with x."""
+
+    def __init__(self, inplanes: int, reduction: int = 16) -> None:
+        super().__init__()
+        m = inplanes // reduction
+        self.mask = nn.Conv2d(inplanes, 1, 1)
+        self.transform = nn.Sequential(
+            nn.Conv2d(inplanes, m, 1), nn.LayerNorm([m, 1, 1]), nn.ReLU(), nn.Conv2d(m, inplanes, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.mask(x).flatten(2).softmax(2)
+        return self.transform((x.flatten(2) @ weights.mT)[..., None]).expand_as(x)
+
+
 class BrokenGE(nn.Module):
     """1.6-2: a dictionary unpacked as if it were a list."""
 

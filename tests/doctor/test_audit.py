@@ -22,7 +22,16 @@ MISTAKES: list[tuple[str, str, set[str], set[str]]] = [
      {"export", "non-deterministic", "out-channels"}),
     ("BlogCA", "ca", {"ignored-normalisation", "fixed-size", "option-bias", "other-activation"},
      {"option-norm", "non-deterministic"}),
-    ("SwappedAxesCA", "ca", {"output-differs"}, {"export", "non-deterministic", "out-channels"}),
+    ("SwappedAxesCA", "ca", {"swapped-axes"}, {"export", "non-deterministic", "out-channels"}),
+    ("TransposedCA", "ca", {"swapped-axes", "square-only"},
+     {"export", "non-deterministic", "out-channels"}),
+    ("OneStripCA", "ca", {"swapped-axes", "square-only", "output-differs"},
+     {"export", "non-deterministic", "out-channels"}),
+    ("OneGateCA", "ca", {"missing-branch"},
+     {"export", "non-deterministic", "out-channels", "output-differs", "unused-parameters"}),
+    ("MaximumCA", "ca", {"other-pooling"}, {"extra-branch", "out-channels"}),
+    ("BareGateSPM", "spm", {"gate-alone"}, {"unbounded", "out-channels"}),
+    ("BareContextGC", "gc", {"missing-residual"}, set()),
     ("BrokenGE", "ge", {"not-constructible"}, set()),
     ("BatchA2", "a2", {"batch-leak", "option-residual"}, {"unnormalised-pooling"}),
     ("SquareBAM", "bam", {"square-only", "partial-map"}, set()),
@@ -45,14 +54,19 @@ MISTAKES: list[tuple[str, str, set[str], set[str]]] = [
 # timm's name, our block, the arguments with which the two are the same
 TIMM: list[tuple[str, str, dict[str, Any]]] = [
     ("coord", "ca", {"variant": "timm"}),
-    ("scoord", "simple_ca", {}),
+    ("scoord", "simple_ca", {"variant": "timm"}),
     ("ela", "ela", {"variant": "timm"}),
-    ("strip", "strip", {}),
+    ("strip", "strip", {"variant": "timm"}),
+    ("sk", "sk", {"variant": "timm"}),
+    ("lcbam", "cbam", {"variant": "timm_light"}),
+    ("nl", "non_local", {"variant": "timm"}),
+    ("ceca", "eca", {"variant": "timm", "circular": True}),
     ("se", "se", {"variant": "timm"}),
     ("ese", "ese", {}),
     ("eca", "eca", {"variant": "timm"}),
     ("cbam", "cbam", {"variant": "timm"}),
     ("gc", "gc", {"fusion": "mul", "reduction": 8}),
+    ("gc", "gc", {"variant": "timm"}),
 ]
 
 
@@ -84,9 +98,27 @@ def test_timms_gather_excite_cannot_be_built() -> None:
     assert audit(attention.get_attn("ge"), "ge").codes == {"not-constructible"}
 
 
-def test_another_form_is_named() -> None:
+@pytest.mark.parametrize(
+    ("theirs", "block", "option", "value"),
+    [
+        ("cbam", "cbam", "variant", "'timm'"),
+        ("lcbam", "cbam", "variant", "'timm_light'"),
+        ("sk", "sk", "variant", "'timm'"),
+        ("nl", "non_local", "variant", "'timm'"),
+        ("ela", "ela", "variant", "'timm'"),
+        ("gc", "gc", "variant", "'timm'"),
+        ("ceca", "eca", "circular", "True"),
+        ("coord", "ca", "bias", "False"),
+    ],
+)
+def test_another_form_is_named_and_nothing_else(
+    theirs: str, block: str, option: str, value: str
+) -> None:
     attention = pytest.importorskip("timm.layers.create_attn")
-    assert audit(attention.get_attn("cbam"), "cbam").codes == {"option-variant"}
+    report = audit(attention.get_attn(theirs), block)
+    assert report.codes == {f"option-{option}"}
+    assert f"{option}={value}" in report.of(f"option-{option}")[0].what
+    assert report.of("equal")
 
 
 def test_the_authors_file_is_recognised_by_its_keys() -> None:

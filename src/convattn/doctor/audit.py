@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from convattn.blocks import block_class, create_block
 from convattn.core.errors import ArgumentError, ConvattnError
 from convattn.doctor.behaviour import compare_behaviour
 from convattn.doctor.health import CHECKS, examine, quiet
-from convattn.doctor.matching import filled
+from convattn.doctor.matching import Form, filled
 from convattn.doctor.numbers import compare_numbers
 from convattn.doctor.patient import Patient, error_text, noise
 from convattn.doctor.report import Finding, Report, grouped
@@ -74,9 +75,16 @@ def audit(
         made = filled(create_block(as_, channels, **asked))
         ours = Patient.admit(made, noise(2, channels, *size, dtype=torch.float64))
         findings = [*_health(theirs, ours), *_sizes(theirs, found), *_out_channels(found, channels)]
-        findings += compare_behaviour(theirs, ours, authors)
+        behaviour = compare_behaviour(theirs, ours, authors)
         initial = None if found.is_module else found.build(channels)
-        compared = compare_numbers(theirs, as_, channels, asked, initial)
+        weighed = theirs
+        if any(f.code == "swapped-axes" for f in behaviour):  # on squares it explains the numbers
+            weighed = _on_a_square(theirs)
+        compared, form = compare_numbers(weighed, as_, channels, asked, initial)
+        if form is not None and _is_meant(form):  # what follows from an option is not found again
+            chosen = Patient.admit(filled(copy.deepcopy(form.block)), ours.x)
+            behaviour = compare_behaviour(theirs, chosen, authors)
+    findings += behaviour
     known = {f.code for f in findings}
     findings += [f for f in compared if f.code not in known]
     checked = (*HEALTH, "bounds", "operators", "dependence on positions", "outputs on same weights")
@@ -127,6 +135,20 @@ def _numbers_of_channels(found: Target) -> Iterator[int]:
         axes = {n for p in found.build(0).parameters() for n in p.shape if n > 1}
         yield from sorted(axes, reverse=True)
     yield from CHANNELS
+
+
+def _is_meant(form: Form) -> bool:
+    """Options that somebody may have meant; pools=("avg", "avg") is how a mistake looks."""
+    return bool(form.changes) and not any(isinstance(v, tuple) for _, v in form.changes)
+
+
+def _on_a_square(theirs: Patient) -> Patient:
+    side = max(theirs.x.shape[2:])
+    x = noise(*theirs.x.shape[:2], side, side, dtype=torch.float64)
+    try:
+        return Patient.admit(theirs.model, x)
+    except Exception:  # it runs on one size alone
+        return theirs
 
 
 def _health(theirs: Patient, ours: Patient) -> list[Finding]:

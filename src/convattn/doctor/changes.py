@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from convattn.blocks._base import ContextBlock, GateBlock
+from convattn.ops import apply_gates
+
 __all__ = ["CHANGES", "Change", "run_changed"]
 
 Rewrite = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -68,6 +71,31 @@ def _mean_for_max(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         return func(*args, **kwargs)
     _, indices = func(*args, **kwargs)
     return torch.return_types.max((args[0].mean(*args[1:], **kwargs), indices))
+
+
+def _max_for_mean(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    axes = (args[1:] or (kwargs.get("dim"),))[0]
+    if axes is None:
+        return func(*args, **kwargs)
+    return args[0].amax(axes, kwargs.get("keepdim", False))
+
+
+def _swapped_axes(block: Any, values: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the gates of the transposed map do to the map; on squares only."""
+    x, y = values
+    if not isinstance(block, GateBlock) or x.shape[-1] != x.shape[-2]:
+        return y
+    return apply_gates(x, block.gates(x.mT))
+
+
+def _gate_alone(block: Any, values: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, y = values
+    return apply_gates(torch.ones_like(x), block.gates(x)) if isinstance(block, GateBlock) else y
+
+
+def _context_alone(block: Any, values: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, y = values
+    return y - x if isinstance(block, ContextBlock) else y
 
 
 def _reversed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -154,6 +182,34 @@ CHANGES = (
         "Exchange the two tensors in torch.cat.",
         frozenset((torch.cat, torch.stack)),
         _reversed,
+    ),
+    Change(
+        "other-pooling",
+        "Maxima are taken where the authors take means.",
+        "Pool by mean.",
+        frozenset((torch.mean, Tensor.mean)),
+        _max_for_mean,
+    ),
+    Change(
+        "swapped-axes",
+        "The gates of rows and columns have changed places.",
+        "Follow each strip from its mean to its gate.",
+        frozenset(),
+        _swapped_axes,
+    ),
+    Change(
+        "gate-alone",
+        "The gate is returned, the map is not multiplied by it.",
+        "Return x * gate, or multiply where the block is called.",
+        frozenset(),
+        _gate_alone,
+    ),
+    Change(
+        "missing-residual",
+        "The context is returned without the map that it is added to.",
+        "Return x + context, or add where the block is called.",
+        frozenset(),
+        _context_alone,
     ),
     Change(
         "extra-residual",

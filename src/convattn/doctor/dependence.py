@@ -131,6 +131,59 @@ def _matters(patient: Patient, x: Tensor, changed: Tensor, where: tuple[Any, ...
     return False
 
 
+def lines(theirs: Patient, ours: Patient, authors: str) -> Iterator[Finding]:
+    """Which rows and columns of the output change as a whole when one value of the map does."""
+    seen = [_lines(theirs), _lines(ours)]
+    if seen[0] is None or seen[1] is None:
+        return
+    (rows, columns), (our_rows, our_columns) = seen[0], seen[1]
+    row, column = _PLACE
+    if (column in rows and column not in our_rows) or (row in columns and row not in our_columns):
+        yield Finding(
+            "swapped-axes",
+            "error",
+            "",
+            f"One value changed in row {row}, column {column} changes all of row {column} or of "
+            f"column {row}: a gate per row is made from the columns, or the other way; with "
+            f"{authors} it changes its own row and column.",
+            "Follow each strip from its mean to its gate: the mean over W is the rows', the mean "
+            "over H the columns'; split after H of the concatenated strips, and transpose back.",
+        )
+        return
+    for name, here, there, place in (
+        ("row", rows, our_rows, row),
+        ("column", columns, our_columns, column),
+    ):
+        if place in there and place not in here:
+            yield Finding(
+                "missing-branch",
+                "error",
+                "",
+                f"One value changed does not change its {name}; with {authors} it does.",
+                f"Multiply by the gate per {name} too.",
+            )
+
+
+_PLACE = (4, 18)  # row and column of the value, farther apart than convolutions reach
+_SIDE = 24
+
+
+def _lines(patient: Patient) -> tuple[set[int], set[int]] | None:
+    """Rows and columns that change at every position, with some random parameters."""
+    x = noise(2, patient.x.shape[1], _SIDE, _SIDE, dtype=patient.x.dtype)
+    raised = x.clone()
+    raised[:, :, _PLACE[0], _PLACE[1]] += 50.0
+    changed = torch.zeros(_SIDE, _SIDE, dtype=torch.bool)
+    for seed in FILLS:
+        model = filled(patient.fresh(), seed=seed)
+        a, b = _try(model, x), _try(model, raised)
+        if a is None or b is None or a.shape != x.shape or b.shape != x.shape:
+            return None
+        changed |= ((a - b).abs() > 1e-9 * a.abs().mean()).flatten(0, 1).any(0)
+    rows, columns = changed.all(1), changed.all(0)
+    return set(rows.nonzero().flatten().tolist()), set(columns.nonzero().flatten().tolist())
+
+
 def channels(theirs: Patient, ours: Patient, authors: str) -> Iterator[Finding]:
     """Whether the first channel knows of the last."""
     x = noise(*theirs.x.shape, seed=3, dtype=theirs.x.dtype)
@@ -160,4 +213,4 @@ def _try(model: nn.Module, x: Tensor) -> Tensor | None:
     return ys[0] if ys and ys[0].dim() == 4 else None
 
 
-DEPENDENCES = (constant_maps, positions, channels)
+DEPENDENCES = (constant_maps, positions, lines, channels)

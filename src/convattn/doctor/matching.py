@@ -28,7 +28,7 @@ _NUMBERS: dict[str, tuple[Any, ...]] = {
     "dilation": (1, 2, 4),
     "passes": (1, 2, 3),
     "hidden": (4, 8, 16, 32, 64, 128),
-    "pools": (("avg",), ("max",), ("avg", "avg")),
+    "pools": (("avg",), ("max",), ("avg", "avg"), ("max", "max")),
 }
 ROUNDS = 4  # options that may differ at once
 BEAM = 24

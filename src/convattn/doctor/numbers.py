@@ -32,7 +32,7 @@ def compare_numbers(
     channels: int,
     asked: dict[str, Any],
     initial: nn.Module | None = None,
-) -> list[Finding]:
+) -> tuple[list[Finding], Form | None]:
     """Findings from outputs on the same weights; notes alone if all are equal.
 
     Args:
@@ -41,11 +41,14 @@ def compare_numbers(
         channels: C.
         asked: arguments of our block that the user means.
         initial: theirs as its constructor leaves it, to compare what the parameters start from.
+
+    Returns:
+        The findings, and the form of our block that explains the outputs, or None.
     """
     layers = units(theirs.model, _used(theirs))
     candidates = forms(name, channels, asked, layers)
     if candidates[0].distance >= 1:
-        return [_other_layers(layers, candidates[0], name)]
+        return [_other_layers(layers, candidates[0], name)], None
     tried = [*islice(trials(theirs, layers, candidates[:MOST_FORMS]), MOST_TRIALS)]
     runs = 0
     for count in range(MOST_CHANGES + 1):
@@ -53,11 +56,12 @@ def compare_numbers(
             for changes in combinations(trial.applicable if count else (), count):
                 runs += 1
                 if runs > MOST_RUNS:
-                    return [_unexplained(tried, name)]
+                    return [_unexplained(tried, name)], None
                 if trial.equal(changes):
                     found = [*_explained(trial, changes, theirs.model, name, asked)]
-                    return found + ([*_starts(trial, initial)] if initial is not None else [])
-    return [_unexplained(tried, name)]
+                    found += [*_starts(trial, initial)] if initial is not None else []
+                    return found, trial.form
+    return [_unexplained(tried, name)], None
 
 
 def _used(theirs: Patient) -> set[str]:
