@@ -254,7 +254,9 @@ def test_a_host_of_another_library_with_a_local_file(shell: Shell, tmp_path: Pat
     assert shell("explain", found[2], "--count", "2") == 0
     assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
     code = shell("doctor", found[2], "--input_size", "[2, 3, 64, 64]")
-    assert "ResNet on 2 x 3 x 64 x 64" in shell.out, code
+    assert "ResNet on noise 2 x 3 x 64 x 64" in shell.out, code
+    shell("doctor", found[2], "--images", "3")  # untrained: what it finds does not matter here
+    assert "ResNet on images 3 x 3 x" in shell.out
     # the other names of the options are the same options
     same = ["--model", "timm/test_resnet", "--attention", "ca", "--at", "after_conv2"]
     widths = [m.out_channels for path, m in host.named_modules() if path.endswith(".conv2")]

@@ -72,7 +72,7 @@ FLAGS = {
         "threads", "device",
     },
     "tables": {"help", "paper", "model", "status", "json"},
-    "doctor": {"help", *NETWORK, "input_size"},
+    "doctor": {"help", *NETWORK, "input_size", "images", "data"},
     "audit": {"help", "as", "arguments", "attention_args"},
     "data": {"help"},
     "data check": {"help", "task", "data_args", "on_bad"},

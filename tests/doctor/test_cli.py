@@ -17,6 +17,7 @@ SPECIMENS = Path(__file__).with_name("specimens.py")
         (["doctor", "mobilenet_v2", "--attention", "se", "--input_size", "[2, 3, 64, 64]",
           "--model_args", "{width_mult: 0.25}"], 0, "nothing found"),
         (["doctor", "mobilenet_v2", "--input_size", "[2, 3, 32, 32]"], 1, "batch-1"),
+        (["doctor", "mobilenet_v2", "--images", "4"], 2, "weights file or folder"),
         (["doctor", "mobilenet_v3"], 2, "mobilenet_v2"),
         (["doctor", "mobilenet_v2", "--input_size", "[1, 3, 32, 32]"], 2, "two images"),
         (["audit", f"{SPECIMENS}:GoodSE", "--as", "se"], 0, "reduction=4"),

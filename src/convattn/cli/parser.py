@@ -79,6 +79,7 @@ examples:
   convattn doctor mobilenet_v2 --attention ca
   convattn doctor torchvision/resnet18 --insert eca@before_add
   convattn doctor runs/mobilenet_v2_ca/weights/best.pt --input_size '[2, 3, 32, 32]'
+  convattn doctor runs/mobilenet_v2_ca --images 8            its gates on test images, not on noise
 Exit code 0: nothing found (notes are allowed), 1: something, 2: wrong arguments.
 """
 AUDIT = """\
@@ -307,8 +308,12 @@ def _doctor() -> jsonargparse.ArgumentParser:
         "--input_size",
         type=list[int],
         default=[2, 3, 224, 224],
-        help="batch (2 or more), channels, H, W",
+        help="noise that it is run on: batch (2 or more), channels, H, W",
     )
+    parser.add_argument(
+        "--images", type=int, default=0, help="test images of the run, in place of the noise"
+    )
+    parser.add_argument("--data", type=str | None, default=None, help="other data than its own")
     return parser
 
 

@@ -222,7 +222,20 @@ def _explain(options: dict[str, Any]) -> int:
 def _doctor(options: dict[str, Any]) -> int:
     from convattn.doctor import doctor
 
-    report = doctor(_network(options), tuple(options["input_size"]))
+    if options["images"]:
+        from convattn.tasks.gates import network_and_images
+
+        if not Path(options["model"]).exists():
+            raise ArgumentError(
+                f"--images takes the test images of a run: give its weights file or folder, got "
+                f"{options['model']!r}; without --images it is run on noise"
+            )
+        model, images = network_and_images(
+            options["model"], data=options["data"], count=options["images"]
+        )
+        report = doctor(model, images=images)
+    else:
+        report = doctor(_network(options), tuple(options["input_size"]))
     print(report)
     return 0 if report.ok else 1
 

@@ -54,7 +54,8 @@ def doctor(
             f"at least two images (N, C, H, W) are needed, got {tuple(x.shape)}: some "
             "checks compare the images of a batch"
         )
-    subject = f"{type(model).__name__} on {' x '.join(map(str, x.shape))}"
+    kind = "noise" if images is None else "images"
+    subject = f"{type(model).__name__} on {kind} {' x '.join(map(str, x.shape))}"
     try:
         with quiet():
             patient = Patient.admit(model, x, given=images is not None)
