@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import authors_functional as theirs
+import mobile_functional as mobile
 import pytest
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ _TRIPLET = "landskape-ai/triplet-attention:MODELS"
 _INSIGHT = "implus/PytorchInsight:classification/models/imagenet"
 _GSOP = "ZilinGao/Global-Second-order-Pooling-Convolutional-Networks:torchvision/models/resnet.py"
 _SIMAM = "ZjjConan/SimAM:networks/imagenet"
+_MBV2_CA = "houqb/CoordAttention:mbv2_ca.py:mbv2_ca"
 _D_LI14 = "d-li14/mobilenetv3.pytorch:mobilenetv3.py:mobilenetv3"
 _NET: dict[str, Any] = {"network_type": "ImageNet", "num_classes": 1000}
 _ONE = {"attention": "simam", "e_lambda": 0.1}
@@ -45,7 +47,7 @@ CASES: list[Case] = [
     ),
     ("BangguWu/ECANet:models/eca_resnet.py:eca_resnet34", {"k_size": [3, 3, 5, 7]},
      _res(theirs.eca)),
-    ("BangguWu/ECANet:models/eca_resnet.py:eca_resnet101", {"k_size": [3, 3, 5, 7]},
+    ("BangguWu/ECANet:models/eca_resnet.py:eca_resnet152", {"k_size": [3, 3, 5, 7]},
      _res(theirs.eca)),
     ("moskomule/senet.pytorch:senet/se_resnet.py:se_resnet50", {"num_classes": 10},
      _res(theirs.se)),
@@ -70,12 +72,16 @@ CASES: list[Case] = [
     (f"{_SIMAM}/resnet.py:resnet18", _ONE, _SIMAM_RESNET),
     (f"{_SIMAM}/resnet.py:resnet50", _ONE, _SIMAM_RESNET),
     (f"{_SIMAM}/mobilenetv2.py:mobilenet_v2", _ONE,
-     lambda s, x: theirs.mobilenet_v2(s, x, None, theirs.simam(0.1))),
+     lambda s, x: mobile.mobilenet_v2(s, x, None, theirs.simam(0.1))),
     (f"{_TRIPLET}/mobilenet.py:triplet_attention_mobilenet_v2", {},
-     lambda s, x: theirs.mobilenet_v2(s, x, theirs.triplet, None)),
-    (f"{_D_LI14}_large", {}, lambda s, x: theirs.mobilenet_v3(s, x, "121211211111211", 7)),
+     lambda s, x: mobile.mobilenet_v2(s, x, theirs.triplet, None)),
+    (_MBV2_CA, {"width_mult": 0.75},
+     lambda s, x: mobile.flat_mobilenet_v2(s, x, mobile.coordinate_attention)),
+    (_MBV2_CA, {"reduction": 16},
+     lambda s, x: mobile.flat_mobilenet_v2(s, x, mobile.coordinate_attention)),
+    (f"{_D_LI14}_large", {}, lambda s, x: mobile.mobilenet_v3(s, x, "121211211111211", 7)),
     (f"{_D_LI14}_small", {"width_mult": 0.75},
-     lambda s, x: theirs.mobilenet_v3(s, x, "22121111211", 4)),
+     lambda s, x: mobile.mobilenet_v3(s, x, "22121111211", 4)),
 ]  # fmt: skip
 
 
@@ -88,7 +94,7 @@ def test_equals_a_plain_function(
     source: str, arguments: dict[str, Any], function: Callable[..., Any]
 ) -> None:
     net = authors.create(source, **arguments).double().eval()
-    gain = 2.0 if "mobilenet" in source else 1.0
+    gain = 2.0 if "mobilenet" in source or "mbv2" in source else 1.0
     state = {}
     for key, value in authors.to_authors(net, source=source).items():
         noise = torch.randn(value.shape, dtype=torch.float64)
@@ -102,7 +108,8 @@ def test_equals_a_plain_function(
         else:
             state[key] = (last == "weight") + 0.3 * noise
     authors.load_authors(net, state, source=source)
-    x = torch.randn(2, 3, 128, 160, dtype=torch.float64)
+    size = (64, 96) if source.endswith(("101", "152")) else (128, 160)
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
     with torch.no_grad():
         ours, expected = net(x), function(state, x)
     for one, other in zip(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from convattn import authors
+from convattn import authors, create_model
 
 timm = pytest.importorskip("timm")
 
@@ -65,3 +67,20 @@ def test_logits_are_timms(name: str) -> None:
         expected = theirs(x)
         assert (net(x) - expected).abs().max() <= 1e-9 * expected.std()
     assert expected.std() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("mobilenetv2_050", ("mobilenet_v2", {"width_mult": 0.5})),
+     ("efficientnet_b0", ("efficientnet_b0", {}))],
+)  # fmt: skip
+@pytest.mark.parametrize("output_stride", [16, 8])
+def test_dilation_is_timms(name: str, ours: tuple[str, dict[str, Any]], output_stride: int) -> None:
+    source = next(s for s in SOURCES if name_of(s) == name)
+    theirs = randomised(timm.create_model(name, output_stride=output_stride)).double().eval()
+    net = create_model(ours[0], output_stride=output_stride, **ours[1]).double().eval()
+    authors.load_authors(net, theirs.state_dict(), source=source)
+    x = torch.randn(1, 3, 65, 96, dtype=torch.float64)
+    with torch.no_grad():
+        expected = theirs(x)
+        assert (net(x) - expected).abs().max() <= 1e-9 * expected.std()
