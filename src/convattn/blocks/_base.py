@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from convattn.core.checks import check_choice, check_feature_map, check_positive
 from convattn.core.errors import ArgumentError
-from convattn.ops import apply_gates
+from convattn.ops import attend
 
 __all__ = ["Block", "ContextBlock", "ConvBlock", "GateBlock", "Info", "batch_norm_nd", "conv_nd"]
 
@@ -173,7 +173,7 @@ class GateBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *axes) -> (N, C, *axes)."""
         check_feature_map(self, x, self._channels, self.ndim)
-        return apply_gates(x, self.gates(x))
+        return attend(x, self.gates)
 
 
 class ContextBlock(Block):

@@ -16,6 +16,7 @@ from convattn.doctor.patient import Patient, error_text, noise
 from convattn.doctor.reading import READING_CHECKS
 from convattn.doctor.report import Finding, Report, grouped
 from convattn.doctor.running import RUNNING_CHECKS
+from convattn.ops import kernels
 
 __all__ = ["CHECKS", "doctor", "examine"]
 
@@ -69,10 +70,10 @@ def doctor(
             f"On {tuple(x.shape)} the forward fails: {error_text(error)}",
             "Give the input_size that the model is made for; if that is it, read the error.",
         )
-        return Report(subject, (found,), ("running at all",))
+        return Report(subject, (found,), ("running at all",), kernels())
     with quiet():
         findings, done = examine(patient, CHECKS)
-    return Report(subject, grouped(findings), done)
+    return Report(subject, grouped(findings), done, kernels())
 
 
 def examine(patient: Patient, names: Iterable[str]) -> tuple[list[Finding], tuple[str, ...]]:

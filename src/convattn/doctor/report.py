@@ -45,11 +45,13 @@ class Report:
         subject: what was examined.
         findings: worst first.
         checked: what was looked for, in words; a check that could not run is not in it.
+        operators: what the blocks compute with here, in words.
     """
 
     subject: str
     findings: tuple[Finding, ...]
     checked: tuple[str, ...]
+    operators: str = ""
 
     @property
     def ok(self) -> bool:
@@ -77,6 +79,8 @@ class Report:
                 f"Fix: {finding.fix}", 78, initial_indent="  ", subsequent_indent="  "
             )
         lines += ["", *textwrap.wrap(f"checked: {', '.join(self.checked)}", 80)]
+        if self.operators:
+            lines += ["", *textwrap.wrap(f"operators: {self.operators}", 80)]
         return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.insertion.slots import Slot
-from convattn.ops import apply_gates, global_mean
+from convattn.ops import attend, global_mean
 
 __all__ = [
     "ConvNormAct",
@@ -95,10 +95,13 @@ class SqueezeExcite(Slot):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
+        return attend(x, self._gates)
+
+    def _gates(self, x: Tensor) -> tuple[Tensor, ...]:
         # matrix products, which compile once for all sizes of the map
         hidden = self.act(F.linear(global_mean(x), self.fc1.weight.flatten(1), self.fc1.bias))
         gate = self.gate(F.linear(hidden, self.fc2.weight.flatten(1), self.fc2.bias))
-        return apply_gates(x, (gate[..., None, None],))
+        return (gate[..., None, None],)
 
 
 class _DropSamples(nn.Module):

@@ -1,10 +1,22 @@
 """What the blocks are made of: pooling, channel mixing, gating. Every gate block runs through it.
 
-Each operator here is its eager reference, readable and exact.
+An operator is a folder: its reference, readable and exact, and the operator registered with
+PyTorch, whose CPU kernels are in csrc/. What the kernels do not take goes to the reference.
 """
 
+from convattn.ops._library import kernels, reference_only
 from convattn.ops.apply_gates import apply_gates
+from convattn.ops.attend import attend
+from convattn.ops.global_mean import global_mean
 from convattn.ops.mix_channels import mix_channels
-from convattn.ops.pool import global_mean, strip_means
+from convattn.ops.strip_means import strip_means
 
-__all__ = ["apply_gates", "global_mean", "mix_channels", "strip_means"]
+__all__ = [
+    "apply_gates",
+    "attend",
+    "global_mean",
+    "kernels",
+    "mix_channels",
+    "reference_only",
+    "strip_means",
+]

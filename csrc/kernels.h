@@ -1,0 +1,81 @@
+// What the kernels compute, one table of them for each kind of processor.
+#pragma once
+
+#include <cstdint>
+
+namespace convattn {
+
+// Over which axes a gate of a map (N, C, H, W) extends besides N.
+enum Kind { NONE, CHANNEL, ROW, COLUMN, POSITION };  // -, (N,C,1,1), (N,C,H,1), (N,C,1,W), (N,1,H,W)
+
+// A gate as the kernels read it: float32. For maps of contiguous format its layout is its tensor's;
+// for channels_last it is of one image with the channels last, and 16 values may be read behind it.
+struct Gate {
+    const float* data;
+    const float* end;  // behind the last value that may be read
+};
+
+struct Gates {
+    Kind kind_a, kind_b;
+    Gate a, b;
+};
+
+// What is added to y = x * a * b, a gate's layout each: values by row and by column, or by channel.
+enum Sum { NOTHING, PER_CHANNEL, PER_STRIP };
+struct Added {
+    Sum sum;
+    Gate channel, row, column;
+};
+
+struct Shape {
+    int64_t channels, height, width;
+};
+
+// Where means and gradients go, of channel c and place i: to[c * channel + i * place].
+struct Strip {
+    float* to;
+    int64_t channel, place;
+};
+
+// Functions of one thread. A range of planes is of one tensor (N * C planes of H * W values);
+// `end` of a tensor is where its memory ends. T is float, or uint16_t for bfloat16.
+template <class T>
+struct Table {
+    // Means of each plane over its columns and over its rows; Strip.channel steps from plane to plane.
+    void (*strip_means)(const T* x, const T* end, int64_t planes, Shape shape, Strip rows,
+                        Strip columns);
+    void (*means)(const T* x, const T* end, int64_t planes, int64_t size, float* to);
+    // The same of channels [first, last) of one image whose channels are last.
+    void (*strip_means_last)(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
+                             Strip rows, Strip columns);
+    void (*means_last)(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
+                       float* to);
+    // y = x * a * b + (what is added) on planes [first, last) of the tensor.
+    void (*gate)(Gates gates, Added added, const T* x, const T* end, T* y, int64_t first,
+                 int64_t last, Shape shape);
+    // On rows [first, last) of one image; `limit` ends what this thread may write.
+    void (*gate_last)(Gates gates, Added added, const T* x, const T* end, T* y, T* limit,
+                      int64_t first, int64_t last, Shape shape);
+    // The gradients da and db of y = x * a * b, in the layout of a and b, from planes [first, last)
+    // of a tensor of `size` values; those of positions are added to, an image apart by `positions`.
+    void (*reduce)(Gates gates, const T* dy, const T* x, int64_t size, int64_t first, int64_t last,
+                   Shape shape, float* da, float* db, int64_t positions);
+    // From channels [first, last) of one image whose channels are last; the pointers are those of
+    // the image and `size` is what may be read from there.
+    void (*reduce_last)(Gates gates, const T* dy, const T* x, int64_t size, int64_t first,
+                        int64_t last, Shape shape, Strip da, Strip db);
+};
+
+struct Kernels {
+    Table<float> full;
+    Table<uint16_t> half;
+    const char* name;
+};
+
+extern const Kernels kernels_baseline;
+#ifdef CONVATTN_X86
+extern const Kernels kernels_avx2;
+extern const Kernels kernels_avx512;
+#endif
+
+}  // namespace convattn
