@@ -187,3 +187,46 @@ def test_slots_stay_compatible_with_create_model() -> None:
     built = create_model("mobilenet_v2", attention="ca", width_mult=0.1)
     model = insert(create_model("mobilenet_v2", width_mult=0.1), "ca", at="after_depthwise")
     assert list(model.state_dict()) == list(built.state_dict())
+
+
+class UNet(nn.Module):
+    """As users write it: four levels, so three merges."""
+
+    def __init__(self, transposed: bool) -> None:
+        super().__init__()
+
+        def double(inputs: int, outputs: int) -> nn.Sequential:
+            convs = [nn.Conv2d(inputs, outputs, 3, 1, 1), nn.Conv2d(outputs, outputs, 3, 1, 1)]
+            layers = [(c, nn.BatchNorm2d(outputs), nn.ReLU(True)) for c in convs]
+            return nn.Sequential(*layers[0], *layers[1])
+
+        def up(inputs: int, outputs: int) -> nn.Module:
+            if transposed:
+                return nn.ConvTranspose2d(inputs, outputs, 2, 2)
+            return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 1))
+
+        widths = (8, 16, 32, 64)
+        self.down = nn.ModuleList(map(double, (3, *widths), widths))
+        self.up = nn.ModuleList(map(up, widths[:0:-1], widths[-2::-1]))
+        self.merged = nn.ModuleList(double(2 * width, width) for width in widths[-2::-1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps: list[torch.Tensor] = []
+        for down in self.down:
+            x = down(nn.functional.max_pool2d(x, 2) if maps else x)
+            maps.append(x)
+        for up, merged, skip in zip(self.up, self.merged, maps[-2::-1], strict=True):
+            x = merged(torch.cat((skip, up(x)), 1))
+        return x
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+def test_merges_of_a_decoder(transposed: bool) -> None:
+    table = plan(UNet(transposed), "eca", at="after_merge")
+    facts = [(row.place.path, row.place.channels, row.place.sizes[0][0]) for row in table]
+    assert facts == [("merged.0.2", 32, 56), ("merged.1.2", 16, 112), ("merged.2.2", 8, 224)]
+
+
+@pytest.mark.parametrize("host", ["resnet50", "densenet121", "efficientnet_b0", "shufflenet_v2"])
+def test_classifiers_merge_nothing(host: str) -> None:
+    assert "after_merge" not in positions(build(host))

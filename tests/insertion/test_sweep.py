@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from convattn import find, insert, plan
+from convattn import find, insert, plan, remove
 from convattn.insertion import positions
 
 NAMES = (
@@ -82,18 +82,17 @@ def test_timm(name: str) -> None:
         assert len(plan(model, "eca", at="stage_end")) == have["stage_end"]
 
 
-def _detector() -> nn.Module:
-    from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+def _torchvision(name: str, **arguments: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        from torchvision.models import get_model
 
-    return fasterrcnn_mobilenet_v3_large_320_fpn(
-        weights=None, weights_backbone=None, num_classes=4, min_size=64, max_size=96
-    )
+        torch.manual_seed(0)
+        return get_model(name, weights=None, weights_backbone=None, num_classes=4, **arguments)
+
+    return build
 
 
-def _segmenter() -> nn.Module:
-    from torchvision.models.segmentation import deeplabv3_resnet50
-
-    return deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=4)
+SMALL = {"min_size": 64, "max_size": 96}
 
 
 def leaves(tree: Any) -> list[torch.Tensor]:
@@ -102,7 +101,24 @@ def leaves(tree: Any) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("build", "block", "at", "count"),
-    [(_detector, "ca", "after_depthwise", 14), (_segmenter, "se", "before_add", 16)],
+    [
+        (
+            _torchvision("fasterrcnn_mobilenet_v3_large_320_fpn", **SMALL),
+            "ca",
+            "after_depthwise",
+            14,
+        ),
+        # pyramids add an enlarged map at all levels but the smallest
+        (_torchvision("fasterrcnn_resnet50_fpn", **SMALL), "eca", "after_merge", 3),
+        (_torchvision("maskrcnn_resnet50_fpn", **SMALL), "ca", "before_add", 16),
+        (_torchvision("retinanet_resnet50_fpn", **SMALL), "gc", "after_merge", 2),
+        # of the 15 blocks one is cut in two: its expanded map goes to a head
+        (_torchvision("ssdlite320_mobilenet_v3_large"), "se", "before_add", 14),
+        (_torchvision("deeplabv3_resnet50"), "se", "before_add", 16),
+        (_torchvision("deeplabv3_mobilenet_v3_large"), "ca", "after_merge", 1),
+        (_torchvision("lraspp_mobilenet_v3_large"), "eca", "before_add", 15),
+    ],
+    ids=lambda value: None if callable(value) else str(value),
 )
 def test_networks_built_on_a_backbone(
     build: Callable[[], nn.Module], block: str, at: str, count: int
@@ -115,7 +131,9 @@ def test_networks_built_on_a_backbone(
         insert(model, block, at=at, input_size=(1, 3, 64, 96))
         assert len(find(model)) == count
         found = leaves(model(x))
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        remove(model)
+        assert all(torch.equal(a, b) for a, b in zip(leaves(model(x)), expected, strict=True))
 
 
 def test_unet_of_segmentation_models() -> None:
@@ -126,4 +144,6 @@ def test_unet_of_segmentation_models() -> None:
         expected = model(x)
         insert(model, "ca", at="before_add")
         assert len(find(model)) == 8
+        insert(model, "se", at="after_merge", reduction=8)  # the largest of 5 maps has no skip
+        assert len(find(model)) == 8 + 4
         assert torch.equal(model(x), expected)

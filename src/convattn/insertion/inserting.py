@@ -45,11 +45,11 @@ def plan(
     Args:
         host: any network.
         block: a name from `list_blocks`.
-        at: a position such as "after_depthwise", "before_add", "after_add", "stage_end" or
-            "after_conv2" (`convattn.insertion.positions(host)` lists the host's); a module path,
-            also with wildcards ("layer?.*.bn3") or as a regular expression ("re:layer[34].*");
-            a predicate (path, module) -> bool; or several of them. None takes the first of the
-            block's own positions that the host has.
+        at: a position such as "after_depthwise", "before_add", "after_add", "stage_end",
+            "after_merge" or "after_conv2" (`convattn.insertion.positions(host)` lists the host's);
+            a module path, also with wildcards ("layer?.*.bn3") or as a regular expression
+            ("re:layer[34].*"); a predicate (path, module) -> bool; or several of them. None takes
+            the first of the block's own positions that the host has.
         init: "identity": the host computes at first what it computed before; "authors".
         stages: only these; a stage ends before each reduction of the map, -1 is the last.
         where: only places for which it returns True; a `Place` has path, channels, sizes, stage.

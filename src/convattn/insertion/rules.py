@@ -8,7 +8,9 @@ before_project    in front of the 1x1 projection behind the depthwise convolutio
 before_add        end of a building block's branch, before the shortcut is added; also in blocks
                   of the same class without a shortcut, as the ECA authors do
 after_add         output of those blocks, behind the last sum and the activation that follows it
-stage_end         last block before each reduction of the map
+stage_end         last block before each reduction of the map, in decoders before each enlargement
+after_merge       in decoders, behind the convolution, norm and activation that take an enlarged map
+                  joined with one from before: U-Net's concatenation, a feature pyramid's sum
 after_conv1, ...  behind the first, second, ... convolution of a building block's branch, before
                   its norm, as SimAM's authors do with after_conv2
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from convattn.insertion.flow import Flow
+from convattn.insertion.merges import merging_convolutions
 from convattn.insertion.stages import stage_ends
 from convattn.insertion.surgery import way_of
 from convattn.insertion.trace import Call, Op
@@ -34,6 +37,10 @@ def find_positions(flow: Flow) -> Found:
     """
     found: Found = {**_depthwise(flow), **_residual(flow)}
     found["stage_end"] = list(stage_ends(flow))
+    found["after_merge"] = [
+        place_of(flow, flow.after(flow.trace.ops[i].outputs[0]), _holding_one(flow, i))
+        for i in merging_convolutions(flow)
+    ]
     for number, calls in enumerate(_convolutions(flow), 1):
         found[f"after_conv{number}"] = calls
     return {name: _unique(calls) for name, calls in found.items() if calls}
