@@ -20,7 +20,7 @@ NAMES = (
 # Places of each position above; 0 where the architecture has no such thing: no depthwise
 # convolution, no shortcut (LCNet, VGG, DenseNet, Inception, VoVNet), or one that no module of its
 # own delivers (Res2Net's branch ends in a concatenation inside its forward). RexNet adds its
-# shortcut to a part of the channels.
+# shortcut to a part of the channels. A blur is no depthwise convolution: its weight is fixed.
 TABLE = {
     "resnet18": (0, 0, 0, 8, 8, 4),
     "resnet50": (0, 0, 0, 16, 16, 4),
@@ -63,7 +63,10 @@ TABLE = {
     "poolformer_s12": (0, 0, 0, 12, 12, 4),
     "hgnet_tiny": (0, 3, 0, 5, 5, 4),
     "selecsls42": (0, 0, 0, 0, 0, 2),
-    "tresnet_m": (0, 3, 0, 21, 21, 4),
+    "tresnet_m": (0, 0, 0, 21, 21, 4),
+    "resnetblur18": (0, 0, 0, 8, 8, 4),
+    "mobilenetv1_100": (0, 13, 0, 0, 0, 5),
+    "efficientvit_b0": (10, 10, 10, 15, 15, 4),
     "convmixer_768_32": (0, 32, 0, 32, 32, 1),
     "gernet_s": (3, 3, 3, 14, 14, 4),
     "edgenext_xx_small": (0, 15, 0, 0, 12, 4),

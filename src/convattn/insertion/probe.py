@@ -40,6 +40,7 @@ class _Recording(TorchDispatchMode):
         super().__init__()
         self.trace, self.running = trace, running
         self.numbers: dict[int, int] = {}
+        self.buffers = {name for name, _ in twin.named_buffers()}
         self.names = {id(x): name for name, x in [*twin.named_parameters(), *twin.named_buffers()]}
         self.alive: list[Tensor] = []  # so that no id is used twice
 
@@ -102,7 +103,7 @@ class _Recording(TorchDispatchMode):
             self.trace.ops.append(
                 Op(
                     plain, inputs, tuple(made), self.running[-1], weight, groups, operands,
-                    func._schema.is_mutable,
+                    bool(weight) and operands[1] in self.buffers, func._schema.is_mutable,
                 )
             )  # fmt: skip
         return out

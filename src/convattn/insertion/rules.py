@@ -88,7 +88,8 @@ def _depthwise(flow: Flow) -> Found:
 
 
 def _is_depthwise(op: Op) -> bool:
-    return op.name == "convolution" and op.groups > 1 and op.weight[1] == 1 and op.weight[2] > 1
+    single = op.name == "convolution" and op.groups > 1 and op.weight[1] == 1 and op.weight[2] > 1
+    return single and not op.fixed
 
 
 def _holding_one(flow: Flow, i: int) -> Callable[[Call], bool]:

@@ -21,6 +21,7 @@ class Op:
         weight: shape of a convolution's weight.
         operands: its tensors in order: a number, the name of the host's parameter or buffer that
             it is or is a view of, "" for any other tensor; None for an argument that was None.
+        fixed: whether it is a convolution whose weight is a buffer, such as a blur.
         in_place: whether it changed a tensor that was there before.
     """
 
@@ -31,6 +32,7 @@ class Op:
     weight: tuple[int, ...] = ()
     groups: int = 1
     operands: tuple[int | str | None, ...] = ()
+    fixed: bool = False
     in_place: bool = False
 
     @property
