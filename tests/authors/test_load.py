@@ -106,3 +106,20 @@ def test_networks_saved_before_pytorch_counted_batches() -> None:
 def test_an_unknown_source_suggests_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"did you mean 'houqb/CoordAttention:coordatt\.py"):
         authors.load_authors(block(), {}, source="houqb/CoordAttention:coordatt.py:CoordAt")
+
+
+@pytest.mark.parametrize(
+    ("attention", "key", "parameters"),
+    [("SE", "conv.0.weight", 3_888_208), ("CBAM", "ChannelGate.mlp.1.weight", 3_889_808)],
+)
+def test_the_other_networks_of_the_ca_paper(attention: str, key: str, parameters: int) -> None:
+    """Reference section 2: sizes at reduction 24. The skeleton's keys are mbv2_ca.py's."""
+    source = f"(paper arXiv 2103.02907):MobileNetV2 with {attention}:-"
+    net = authors.create(source)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    state = authors.to_authors(net, source=source)
+    assert f"features.17.conv.6.{key}" in state
+    ca = authors.to_authors(authors.create(MBV2), source=MBV2)
+    assert {k for k in state if ".conv.6." not in k} == {k for k in ca if ".conv.6." not in k}
+    again = authors.load_authors(authors.create(source), state, source=source)
+    assert unchanged(again, copied(net))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 
 from convattn.authors._mobilenet_v2 import after_depthwise, flat_keys
 from convattn.authors._source import Source
+from convattn.authors.cbam import SOURCES as CBAM
+from convattn.authors.senet import SEM
 from convattn.blocks.ca import CA
 from convattn.core.errors import ArgumentError
 from convattn.models import create_model
@@ -40,6 +45,19 @@ def _mbv2_ca(num_classes: int = 1000, width_mult: float = 1.0, reduction: int = 
     )
 
 
+def _mbv2_with(attention: str, **fixed: Any) -> Callable[..., nn.Module]:
+    def build(num_classes: int = 1000, width_mult: float = 1.0, reduction: int = 24) -> nn.Module:
+        return create_model(
+            "mobilenet_v2",
+            attention=attention,
+            attention_args={"reduction": reduction, **fixed},
+            num_classes=num_classes,
+            width_mult=width_mult,
+        )
+
+    return build
+
+
 _MBV2_COORDATT = Source(
     ("houqb/CoordAttention:mbv2_ca.py:CoordAtt",),
     _coordatt_mbv2,
@@ -62,5 +80,19 @@ SOURCES = (
         _mbv2_ca,
         keys=flat_keys(attention=True),
         blocks=(after_depthwise(_MBV2_COORDATT),),
+    ),
+    # The paper's other two networks have no published classification code: the names are those of
+    # mbv2_ca.py, and of the SE in the authors' detector and of CBAM's own authors within it.
+    Source(
+        ("(paper arXiv 2103.02907):MobileNetV2 with SE:-",),
+        _mbv2_with("se", act="relu6"),
+        keys=flat_keys(attention=True),
+        blocks=(after_depthwise(SEM),),
+    ),
+    Source(
+        ("(paper arXiv 2103.02907):MobileNetV2 with CBAM:-",),
+        _mbv2_with("cbam"),
+        keys=flat_keys(attention=True),
+        blocks=(after_depthwise(CBAM[0]),),
     ),
 )
