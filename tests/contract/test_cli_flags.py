@@ -11,8 +11,12 @@ from convattn.cli import parser as cli
 from convattn.core.config import CompareConfig, TrainConfig
 
 RUN = [
+    "task",
     "model",
     "model_args",
+    "backbone",
+    "backbone_args",
+    "backbone_weights",
     "attention",
     "attention_args",
     "attention_init",

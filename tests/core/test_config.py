@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+import yaml
 
 from convattn.core.config import PLACE, CompareConfig, TrainConfig, config_from_dict, differences
 from convattn.core.errors import ArgumentError
@@ -95,6 +96,15 @@ def test_plain_values_come_back() -> None:
     config = TrainConfig(attention="ca", attention_args={"reduction": 16}, lr=0.3, name="x")
     assert config_from_dict(dataclasses.asdict(config)) == config
     assert config_from_dict({}) == TrainConfig()
+
+
+def test_tuples_are_the_lists_of_a_yaml_file() -> None:
+    given = TrainConfig(data_args={"height": (0.6, 0.8)}, model_args={"a": {"b": [(1, 2)]}})
+    read = config_from_dict(yaml.safe_load(yaml.safe_dump(dataclasses.asdict(given))))
+    assert read == given
+    assert differences(read, TrainConfig(data_args={"height": (0.6, 0.8)}, model_args={
+        "a": {"b": ((1, 2),)}})) == []  # fmt: skip
+    assert given.data_args == {"height": [0.6, 0.8]}
 
 
 def test_differences_are_those_that_change_a_result() -> None:

@@ -63,6 +63,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     """Several runs by one pair of processes: importing torch takes longer than all of them."""
     runs: list[dict[str, Any]] = [
         {"folder": "plain", "size": 22},
+        {"folder": "parts", "size": 22, "parts": True},  # of the loss
         {"folder": "idle", "size": 21},  # the last batch of an epoch has one sample
         {"folder": "pieces", "size": 22, "accumulate": 2},
         {"folder": "adamw", "size": 22, "optimizer": "adamw", "lr": 0.01, "save_minutes": 0.0},
@@ -72,13 +73,14 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     ]
     paired = [{**each, "folder": str(tmp_path / "two" / each["folder"])} for each in runs]
     (tmp_path / "errors").mkdir()
+    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
             "--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0",
             str(HERE / "two_processes.py"), json.dumps(paired), str(tmp_path / "errors"),
         ],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -88,7 +90,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         assert [line.split(":")[0] for line in lines] == ["NonFiniteError", "Interrupted"], lines
     stops = [lines[0] for lines in errors.values()]
     assert sum("loss is nan" in line and "toy/5" in line for line in stops) == 1, stops
-    for each in runs[:5]:
+    for each in runs[:6]:
         name = each.pop("folder")
         run(tmp_path / "one" / name, **each)
         one, two = state_of(tmp_path / "one" / name), state_of(tmp_path / "two" / name)

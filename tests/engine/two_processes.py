@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from toy import ToyTask, ToyTest, ToyTrain
 
 from convattn.blocks import create_block
@@ -42,8 +42,11 @@ class Doubled:
 class IndependentTask(ToyTask):
     """No sample's output depends on its batch, nothing is drawn at random: equality is exact."""
 
-    def __init__(self, size: int, poison: tuple[int, float] | None = None) -> None:
+    def __init__(
+        self, size: int, poison: tuple[int, float] | None = None, parts: bool = False
+    ) -> None:
         super().__init__(poison=poison)
+        self.parts = parts
         with seeded(derive(0, "weights")):
             self.model = nn.Sequential(
                 nn.Conv2d(3, 8, 3, padding=1),
@@ -63,10 +66,10 @@ class IndependentTask(ToyTask):
         loss = sum(float(nn.functional.cross_entropy(model(x), y)) for x, y, _ in kept)
         return super().evaluate(model, kept) | {"loss": loss}
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+    def loss(self, model: nn.Module, batch: Any) -> Any:
         loss = super().loss(model, batch)
         assert loss.dtype == torch.float64
-        return loss
+        return {"near": 0.25 * loss, "far": 0.75 * loss} if self.parts else loss
 
 
 class Notes(SilentReporter):
@@ -83,8 +86,8 @@ class Notes(SilentReporter):
 def run(folder: Path, size: int = 21, kill: int | None = None, **fields: Any) -> None:
     fixed: dict[str, Any] = {"epochs": 3, "batch": 4, "device": "cpu", "threads": 1,
                              "tensorboard": False, "clip_grad": 0.5, "ema": 0.9}  # fmt: skip
-    poison = fields.pop("poison", None)
-    task = IndependentTask(size, tuple(poison) if poison else None)
+    poison, parts = fields.pop("poison", None), fields.pop("parts", False)
+    task = IndependentTask(size, tuple(poison) if poison else None, parts)
     first = os.environ.get("RANK", "0") == "0"
     with RunFolder(folder).locked() if first else nullcontext():
         fit(task, TrainConfig(**{**fixed, **fields}), RunFolder(folder), Notes(kill))

@@ -24,7 +24,8 @@ from convattn.engine.loop import fit
 from convattn.engine.order import Order
 from convattn.engine.reporters import SilentReporter
 from convattn.engine.run import RunFolder
-from convattn.tasks.classification import Batch, Classification, restore
+from convattn.tasks.classification import Batch, Classification
+from convattn.tasks.kinds import restore
 from convattn.tasks.plots import write_confusion, write_curves
 from convattn.tasks.train import evaluate, train
 from convattn.tasks.transforms import normalise, test_transform, train_transform

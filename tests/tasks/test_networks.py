@@ -17,7 +17,7 @@ from convattn.core.errors import ArgumentError, CheckpointError, StateDictError
 from convattn.engine.reporters import SilentReporter
 from convattn.engine.run import RunFolder
 from convattn.insertion import find
-from convattn.tasks.classification import restore
+from convattn.tasks.kinds import restore
 from convattn.tasks.networks import build_network, load_host, rebuild_network
 from convattn.tasks.train import evaluate, train
 

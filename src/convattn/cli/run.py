@@ -20,6 +20,7 @@ from convattn.core.errors import (
     DataNotFoundError,
     MissingExtraError,
 )
+from convattn.core.names import metric_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,7 +90,11 @@ def _train(options: dict[str, Any]) -> int:
         summary = train(config, folder, reporter)
     if summary:
         best = summary["best"]
-        print(f"best top-1 {100 * best['top1']:.2f} % in epoch {best['epoch']}: {folder.path}")
+        metric, value = summary["metric"], summary["best"][summary["metric"]]
+        print(
+            f"best {metric_name(metric)} {100 * value:.2f} % in epoch {best['epoch']}: "
+            f"{folder.path}"
+        )
     return 0
 
 
@@ -118,9 +123,10 @@ def _eval(options: dict[str, Any]) -> int:
         batch=options["batch"],
         device=options["device"],
     )
-    values = [f"{k} {100 * v:.2f} %" for k, v in found["metrics"].items() if k != "loss"]
-    print(f"{found['data']}, {found['images']} images: {', '.join(values)}, "
-          f"loss {found['metrics']['loss']:.4f}")  # fmt: skip
+    metrics = found["metrics"]
+    values = [f"{k} {100 * v:.2f} %" for k, v in metrics.items() if "loss" not in k]
+    values += [f"{k} {v:.4f}" for k, v in metrics.items() if "loss" in k]
+    print(f"{found['data']}, {found['images']} images: {', '.join(values)}")
     return 0
 
 
@@ -245,7 +251,7 @@ def _network(options: dict[str, Any]) -> nn.Module:
     from convattn.models import create_model, list_models
 
     if options["model"] not in list_models() and Path(options["model"]).exists():
-        from convattn.tasks.classification import restore
+        from convattn.tasks.kinds import restore
 
         return restore(options["model"])[0]
     return create_model(

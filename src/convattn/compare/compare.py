@@ -22,12 +22,10 @@ from convattn.core.files import write_json
 from convattn.core.inserts import parse_inserts
 from convattn.core.seeds import seeded
 from convattn.cost import cost, measure
-from convattn.data.classification import chance_level, linear_baseline
 from convattn.models import create_model
 from convattn.models._blocks import usual_position
-from convattn.tasks.classification import restore
 from convattn.tasks.gates import gate_picture
-from convattn.tasks.train import open_data
+from convattn.tasks.kinds import restore, task_class
 
 __all__ = ["compare"]
 
@@ -82,6 +80,7 @@ def compare(
     references = _references(base, root / "references.json")
     found = compare_runs(
         runs,
+        metric=task_class(base.task).metric,
         references=references,
         focus=next((cell.label for cell in done if _has_ca(cell)), "ca"),
         ignore=PLACE if base.at else (*PLACE, "at"),  # else it follows from network and blocks
@@ -147,11 +146,11 @@ def _costs(cells: Sequence[Cell], path: Path) -> dict[str, Any]:
 
 
 def _references(base: TrainConfig, path: Path) -> dict[str, float]:
-    """Top-1 accuracy that needs no network: the largest class, and a line through the pixels."""
+    """Values of the metric that need no network."""
     if path.is_file():
         return dict(json.loads(path.read_text()))
-    data = open_data(base)
-    references = {"chance": chance_level(data), "linear on pixels": linear_baseline(data)}
+    kind = task_class(base.task)
+    references = kind.references(kind.open_data(base))
     write_json(path, references)
     return references
 
@@ -159,7 +158,7 @@ def _references(base: TrainConfig, path: Path) -> dict[str, float]:
 def _pictures(cells: Sequence[Cell]) -> list[Picture]:
     """Gates of the first CA network on a few test images."""
     cell = next(filter(_has_ca, cells), None)
-    if cell is None:
+    if cell is None or cell.config.task != "classification":
         return []
     caption = (
         f"Row gate times column gate, averaged over channels, in {cell.key}. Bright positions "

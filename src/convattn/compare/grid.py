@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from convattn.core.config import CompareConfig, TrainConfig, differences
 from convattn.core.errors import ArgumentError, ConvattnError
-from convattn.data.classification import ClassificationData
+from convattn.core.protocols import Data
 from convattn.engine.run import RunFolder
 from convattn.engine.signals import Interrupted
 from convattn.tasks.train import open_data, train
@@ -202,12 +202,12 @@ def _run_cell(cell: Cell) -> dict[str, Any]:
         raise KeyboardInterrupt from error
 
 
-_opened: dict[str, ClassificationData] = {}
+_opened: dict[str, Data] = {}
 
 
-def _data(config: TrainConfig) -> ClassificationData:
+def _data(config: TrainConfig) -> Data:
     """The data of a configuration; a worker keeps the last ones, as most runs share them."""
-    key = repr((config.data, config.data_args, config.on_bad))
+    key = repr((config.task, config.data, config.data_args, config.on_bad))
     if key not in _opened:
         _opened.clear()
         _opened[key] = open_data(config)

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from convattn.core.names import metric_name
+
 __all__ = ["GridProgress"]
 
 
@@ -55,10 +57,10 @@ class GridProgress:
             self.console.print(text, highlight=False, markup=False)
         elif kind == "done":
             self.finished += 1
-            top1 = value["metrics"]["top1"]
+            metric = value["metric"]
+            shown = f"{metric_name(metric)} {100 * value['metrics'][metric]:.1f} %"
             self.console.print(
-                f"{self.finished}/{self.runs}  {key}: top-1 {100 * top1:.1f} %, "
-                f"{value['seconds']:.0f} s",
+                f"{self.finished}/{self.runs}  {key}: {shown}, {value['seconds']:.0f} s",
                 highlight=False,
             )
             if key in self.bars:

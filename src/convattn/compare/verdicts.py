@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from convattn.core.names import metric_name
+
 if TYPE_CHECKING:
     from convattn.compare.inference import Difference, Interval
     from convattn.compare.statistics import Comparison, Variant
@@ -25,12 +27,10 @@ __all__ = [
     "verdicts_on",
 ]
 
-_METRICS = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "map": "mAP"}
-
 
 def metric_text(c: Comparison, *, unit: bool = False) -> str:
     """The metric's name; with `unit`, as an axis or column is headed."""
-    name = _METRICS.get(c.metric, c.metric.replace("_", " "))
+    name = metric_name(c.metric)
     return f"{name}, %" if unit and c.percent else name
 
 

@@ -31,12 +31,16 @@ PLACE = ("project", "name", "tensorboard", "workers", "save_minutes", "keep")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run for classification.
+    """One training run.
 
     Args:
+        task: "classification", "detection", "instance" (segmentation) or "segmentation".
         model: network; see `convattn list models`, or timm/NAME or torchvision/NAME of
             `convattn list hosts`.
         model_args: its arguments, such as {width_mult: 0.5}.
+        backbone: network inside a model for detection or segmentation, by name as a model.
+        backbone_args: its arguments.
+        backbone_weights: file with weights of the backbone, as checkpoint; null draws them.
         attention: block in the network; see `convattn list blocks`. With its position
             ca@after_conv2, or several such, se@stage_end,ca@after_depthwise.
         attention_args: the block's arguments, such as {reduction: 16}; of several blocks, by their
@@ -91,8 +95,12 @@ class TrainConfig:
         name: of this run's folder; null makes one from model and attention.
     """
 
+    task: Literal["classification", "detection", "instance", "segmentation"] = "classification"
     model: str = "mobilenet_v2"
     model_args: dict[str, Any] = field(default_factory=dict)
+    backbone: str | None = None
+    backbone_args: dict[str, Any] = field(default_factory=dict)
+    backbone_weights: str | None = None
     attention: str = "none"
     attention_args: dict[str, Any] = field(default_factory=dict)
     attention_init: Literal["auto", "authors", "identity"] = "auto"
@@ -138,6 +146,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_types(self)
+        for each in dataclasses.fields(self):  # as a YAML file gives them back
+            if isinstance(getattr(self, each.name), dict):
+                object.__setattr__(self, each.name, _plain(getattr(self, each.name)))
         for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"{name} must be greater than 0, got {getattr(self, name)!r}")
@@ -231,6 +242,13 @@ _KINDS = {
     str: "a text", int: "a whole number", float: "a number", bool: "true or false",
     dict: "names with values", list: "a list", NoneType: "null",
 }  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, at any depth."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def config_from_dict(values: dict[str, Any], where: str = "config") -> TrainConfig:

@@ -9,7 +9,14 @@ from types import ModuleType
 
 from convattn.core.errors import MissingExtraError
 
-__all__ = ["require", "suggest"]
+__all__ = ["metric_name", "require", "suggest"]
+
+_METRICS = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "map": "mAP"}
+
+
+def metric_name(name: str) -> str:
+    """A metric as people write it: "top-1" for "top1"."""
+    return _METRICS.get(name, name.replace("_", " "))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

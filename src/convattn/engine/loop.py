@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,14 @@ def fit(task: Task, config: TrainConfig, run: RunFolder, reporter: Reporter) -> 
         CheckpointError: the checkpoints are of another configuration or other data, or unreadable.
     """
     return _Trainer(task, config, run, reporter).train()
+
+
+def parts_of(loss: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The whole under "loss", and the parts of a mapping under their names."""
+    if isinstance(loss, Tensor):
+        return {"loss": loss}
+    whole = torch.stack([*loss.values()]).sum()
+    return {"loss": whole, **{name: part for name, part in loss.items() if name != "loss"}}
 
 
 class _Trainer:
@@ -117,7 +125,8 @@ class _Trainer:
             self.wrapped.train()
         self.buffers.take()
         self.optimizer.zero_grad()
-        total, seen, batches = 0.0, 0.0, []
+        sums: dict[str, float] = {}
+        seen, batches = 0.0, []
         count = len(self.order.pieces(state.step))
         for i in range(count):
             batch = next(pieces)
@@ -125,17 +134,19 @@ class _Trainer:
             counted = 0 if self.order.idle(state.step) else self.task.batch_size(batch)
             draw_from(self._seed(i))
             with self.fabric.no_backward_sync(self.wrapped, enabled=i < count - 1):
-                loss = self.task.loss(self.wrapped, batch)
+                losses = parts_of(self.task.loss(self.wrapped, batch))
                 # processes average their gradients, so each counts for its share of the batch
-                self.fabric.backward(loss * (counted / size * self.fabric.world_size))
-            total += loss.item() * counted
+                self.fabric.backward(losses["loss"] * (counted / size * self.fabric.world_size))
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + loss.item() * counted
             seen += counted
         norm = self._gradient_norm()
         # an overflowing fp16 gradient is the scaler's business, as long as a smaller scale helps
         scaled = state.scaler is not None and state.scaler.get_scale() >= 1
-        fine = math.isfinite(total) and (scaled or bool(torch.isfinite(norm)))
-        own = total / max(1, seen)
-        total, seen, refusals = self._over_processes("sum", total, seen, not fine)
+        fine = math.isfinite(sums["loss"]) and (scaled or bool(torch.isfinite(norm)))
+        own = sums["loss"] / max(1, seen)
+        seen, refusals, *totals = self._over_processes("sum", seen, not fine, *sums.values())
+        sums = dict(zip(sums, totals, strict=True))
         if refusals:
             self._refuse(own, float(norm), batches)
         else:
@@ -148,11 +159,12 @@ class _Trainer:
             state.skipped_in_row = 0
             if state.ema is not None:
                 state.ema.update_parameters(state.model)
-            state.loss_sum += total
+            for name, total in sums.items():
+                state.losses[name] = state.losses.get(name, 0.0) + total
             state.loss_count += int(seen)
         self.optimizer.zero_grad()
         state.step += 1
-        self.reporter.step(state.step, total / max(1, seen))
+        self.reporter.step(state.step, sums["loss"] / max(1, seen))
 
     def _seed(self, piece: int) -> int:
         return derive(self.config.seed, "step", self.state.step, piece, self.fabric.global_rank)
@@ -218,10 +230,11 @@ class _Trainer:
         row: dict[str, Any] = {
             "epoch": epoch,
             "step": state.step,
-            "train_loss": state.loss_sum / max(1, state.loss_count),
+            # none where all steps were left out
+            **{f"train_{name}": total / state.loss_count for name, total in state.losses.items()},
             "lr": learning_rate(state.step - 1, config, self.per_epoch),
         }
-        state.loss_sum, state.loss_count = 0.0, 0
+        state.losses, state.loss_count = {}, 0
         if epoch % config.eval_every == 0 or epoch == config.epochs:
             row |= self._evaluate()
         row["seconds"] = round(state.seconds, 3)

@@ -134,11 +134,10 @@ class Reporters:
 
 def row_text(row: dict[str, Any]) -> str:
     """An epoch's row as one line."""
-    shares = ("top1", "top5")
     parts = [f"epoch {row['epoch']}"]
     for name, value in row.items():
-        if name in shares:
-            parts.append(f"{name} {100 * value:.1f} %")
-        elif name not in ("epoch", "step", "seconds"):
-            parts.append(f"{name} {value:.4g}")
+        if name in ("epoch", "step", "seconds"):
+            continue
+        plain = name == "lr" or "loss" in name or name.startswith("train_")
+        parts.append(f"{name} {value:.4g}" if plain else f"{name} {100 * value:.1f} %")
     return ", ".join([*parts, f"{row['seconds']:.0f} s"])

@@ -70,19 +70,29 @@ class RunFolder:
     def new(cls, config: TrainConfig) -> RunFolder:
         """A folder that does not exist yet: `project/name`, or a numbered default name.
 
+        Processes that torchrun has started again go on in the folder of that name.
+
         Raises:
-            ArgumentError: the name is taken.
+            ArgumentError: the name is taken, or torchrun may restart a run without a name.
         """
         project = Path(config.project)
         if config.name is not None:
             folder = cls(project / config.name)
-            if folder.exists() and os.environ.get("RANK", "0") == "0":  # which may have made it
+            restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+            first = os.environ.get("RANK", "0") == "0"  # the others may find what it has made
+            if folder.exists() and first and not restarted:
                 raise ArgumentError(
                     f"{folder.path} holds a run already. Go on with --resume {folder.path}, "
                     "or choose another --name."
                 )
             return folder
-        base = config.model + ("" if config.attention == "none" else f"_{config.attention}")
+        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0:
+            raise ArgumentError(
+                "torchrun --max-restarts needs a run with a --name: what is started again goes on "
+                "in the folder of that name"
+            )
+        attention = None if config.attention == "none" else config.attention
+        base = "_".join(filter(None, (config.model, config.backbone, attention)))
         base = re.sub(r"[^\w.=-]+", "_", base).strip("_")  # of timm/resnet18 and ca@after_conv2
         names = (base if n == 1 else f"{base}_{n}" for n in range(1, 1_000_000))
         return next(cls(project / name) for name in names if not (project / name).exists())

@@ -26,8 +26,8 @@ class TrainState:
         scaler: of fp16 gradients, else None.
         ema: averaged weights, else None.
         step: optimiser steps done.
-        loss_sum: of the losses of this epoch, each times its samples.
-        loss_count: samples in it.
+        losses: sums over this epoch's samples, by name.
+        loss_count: samples in them.
         skipped: steps left out because of a NaN or infinity.
         skipped_in_row: of them, those directly before this step.
         seconds: of training and evaluation so far.
@@ -39,7 +39,7 @@ class TrainState:
     scaler: GradScaler | None = None
     ema: AveragedModel | None = None
     step: int = 0
-    loss_sum: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
     loss_count: int = 0
     skipped: int = 0
     skipped_in_row: int = 0
@@ -75,7 +75,7 @@ class TrainState:
         return {name: part for name, part in parts.items() if part is not None}
 
 
-_VALUES = ("step", "loss_sum", "loss_count", "skipped", "skipped_in_row", "seconds", "history")
+_VALUES = ("step", "losses", "loss_count", "skipped", "skipped_in_row", "seconds", "history")
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
@@ -13,15 +12,21 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from convattn.core.config import TrainConfig
-from convattn.core.errors import ArgumentError, CheckpointError
-from convattn.core.files import load_checkpoint
+from convattn.core.errors import ArgumentError
 from convattn.core.names import require
 from convattn.core.seeds import derive, seeded
-from convattn.data.classification import ClassificationData, ImageSet
+from convattn.data.classification import (
+    ClassificationData,
+    ImageSet,
+    chance_level,
+    linear_baseline,
+    open_classification,
+)
 from convattn.tasks.networks import build_network, parameter_groups, rebuild_network
+from convattn.tasks.plots import write_confusion
 from convattn.tasks.transforms import Transform, normalise, test_transform, train_transform
 
-__all__ = ["Classification", "restore"]
+__all__ = ["Classification"]
 
 PHOTO_SIZE = 224
 
@@ -79,6 +84,7 @@ class Classification:
     """
 
     metric = "top1"
+    curves = ("top1", "top5")
 
     def __init__(
         self,
@@ -92,6 +98,11 @@ class Classification:
             raise ArgumentError(
                 f"model_args holds num_classes {config.model_args['num_classes']!r}, but the data "
                 f"decide it ({len(data.classes)} classes in {data.name}); leave it out"
+            )
+        if config.backbone or config.backbone_args or config.backbone_weights:
+            raise ArgumentError(
+                "classification has no backbone; name the network with --model, its arguments with "
+                "--model_args, its weights with --checkpoint"
             )
         self.data = data
         size = config.imgsz or data.image_size or PHOTO_SIZE
@@ -120,13 +131,29 @@ class Classification:
         self._channels_last = config.channels_last
         self._mix = _mixer(config, len(data.classes))
 
+    @staticmethod
+    def open_data(config: TrainConfig) -> ClassificationData:
+        """The data of a configuration, checked."""
+        try:
+            return open_classification(config.data, on_bad=config.on_bad, **config.data_args)
+        except TypeError as error:
+            raise ArgumentError(
+                f"data_args {config.data_args!r} do not fit data {config.data!r}: {error}"
+            ) from error
+
+    @staticmethod
+    def rebuild(facts: dict[str, Any]) -> nn.Module:
+        """The network of a weights file's facts."""
+        return rebuild_network(facts)
+
+    @staticmethod
+    def references(data: ClassificationData) -> dict[str, float]:
+        """Accuracy of the largest class, and of a line through the pixels."""
+        return {"chance": chance_level(data), "linear on pixels": linear_baseline(data)}
+
     def collate(self, samples: list[Batch]) -> Batch:
         """Stack the samples."""
         return Batch(*map(torch.stack, zip(*samples, strict=True)))
-
-    def moved(self, batch: Batch, device: str) -> Batch:
-        """The batch on a device."""
-        return Batch(*(part.to(device) for part in batch))
 
     def batch_size(self, batch: Batch) -> int:
         """N."""
@@ -162,6 +189,15 @@ class Classification:
         metrics = {"loss": loss / total, "top1": right / total}
         return metrics | ({"top5": right5 / total} if count > 5 else {})
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether there is a confusion matrix."""
+        return bool(self.confusion.any())
+
+    def write_pictures(self, folder: Path) -> None:
+        """The confusion matrix."""
+        write_confusion(folder / "confusion_matrix.png", self.confusion, self.data.classes)
+
     def _images(self, batch: Batch) -> Tensor:
         images = normalise(batch.images)
         return images.to(memory_format=torch.channels_last) if self._channels_last else images
@@ -175,36 +211,6 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
             "torchvision's googlenet and inception_v3 give --model_args '{aux_logits: false}'"
         )
     return out
-
-
-def restore(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuild a trained network from its weights file alone.
-
-    Args:
-        path: weights/best.pt or weights/last.pt of a run, or the run's folder (best).
-
-    Returns:
-        The network in eval mode, and the file's contents without the weights.
-
-    Raises:
-        CheckpointError: not such a file.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "weights" / "best.pt"
-    saved = load_checkpoint(path)
-    if "facts" not in saved:
-        raise CheckpointError(
-            f"{path} is a checkpoint to resume from, not a network; use the run's weights/best.pt"
-        )
-    try:
-        model = rebuild_network(saved["facts"])
-        model.load_state_dict(saved.pop("model"))
-    except (ArgumentError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} does not fit this version of convattn: {shorten(str(error), 300)}"
-        ) from error
-    return model.eval(), saved
 
 
 def _mixer(config: TrainConfig, classes: int) -> Any:

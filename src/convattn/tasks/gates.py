@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from convattn.core.checks import check_positive
 from convattn.core.config import TrainConfig
+from convattn.core.errors import ArgumentError
 from convattn.explain import choose_columns, gate_maps, picture_grid
-from convattn.tasks.classification import Classification, restore
-from convattn.tasks.train import open_data
+from convattn.tasks.classification import Classification
+from convattn.tasks.kinds import restore
 from convattn.tasks.transforms import normalise
 
 __all__ = ["gate_picture", "network_and_images"]
@@ -62,6 +63,8 @@ def _open(
     config = TrainConfig(**saved["config"])
     if data is not None:
         config = TrainConfig(**{**saved["config"], "data": data, "data_args": {}})
-    task = Classification(config, open_data(config), model=model)
+    if config.task != "classification":
+        raise ArgumentError(f"{path} is of {config.task}; this takes runs of classification")
+    task = Classification(config, Classification.open_data(config), model=model)
     labels = task.data.test.labels.tolist()
     return model, task, [labels.index(label) for label in dict.fromkeys(labels)][:count]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convattn.core.errors import MissingExtraError
 from convattn.core.files import write_atomic
-from convattn.core.names import require
+from convattn.core.names import metric_name, require
 
 __all__ = ["write_confusion", "write_curves"]
 
@@ -31,26 +31,29 @@ def _save(figure: Any, path: Path) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def write_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Loss and accuracy against epochs."""
+def write_curves(
+    path: Path, history: Sequence[dict[str, Any]], metrics: Sequence[str] = ("top1", "top5")
+) -> None:
+    """Losses against epochs, and beside them metrics from 0 to 1."""
     figure = _figure(9, 3.5)
     if figure is None:
         return
     left, right = figure.subplots(1, 2)
-    for axes, names in ((left, ("train_loss", "loss")), (right, ("top1", "top5"))):
+    for axes, names in ((left, ("train_loss", "loss")), (right, metrics)):
         for name in names:
             rows = [row for row in history if name in row]
             if rows:
                 epochs = [row["epoch"] for row in rows]
                 scale = 1 if "loss" in name else 100
-                label = {"loss": "test loss", "train_loss": "training loss"}.get(name, name)
+                label = {"loss": "test loss", "train_loss": "training loss"}.get(name)
+                label = label or metric_name(name)
                 axes.plot(epochs, [scale * row[name] for row in rows], "o-", ms=3, label=label)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     left.set_ylabel("loss")
-    right.set_ylabel("test accuracy, %")
+    right.set_ylabel("on the test images, %")
     _save(figure, path)
 
 

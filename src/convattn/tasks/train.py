@@ -16,35 +16,32 @@ from convattn.core.config import TrainConfig, config_from_dict
 from convattn.core.environment import environment
 from convattn.core.errors import ArgumentError, DataError
 from convattn.core.files import write_json
-from convattn.core.protocols import Reporter
-from convattn.data.classification import ClassificationData, open_classification
+from convattn.core.names import require
+from convattn.core.protocols import Data, Reporter, RunTask
 from convattn.engine.guard import BufferSnapshot
 from convattn.engine.launch import check_device, check_launch
 from convattn.engine.loop import fit
 from convattn.engine.order import Order
 from convattn.engine.reporters import Reporters, SilentReporter, TensorBoardReporter
 from convattn.engine.run import RunFolder
-from convattn.tasks.classification import Classification, restore
-from convattn.tasks.plots import write_confusion, write_curves
+from convattn.tasks.kinds import restore, task_class
+from convattn.tasks.plots import write_curves
 
 __all__ = ["evaluate", "open_data", "train"]
 
+OF_TRAINING = ("epoch", "step", "lr", "seconds")  # in a row of results; the rest is evaluation
 
-def open_data(config: TrainConfig) -> ClassificationData:
+
+def open_data(config: TrainConfig) -> Data:
     """The data of a configuration, checked."""
-    try:
-        return open_classification(config.data, on_bad=config.on_bad, **config.data_args)
-    except TypeError as error:
-        raise ArgumentError(
-            f"data_args {config.data_args!r} do not fit data {config.data!r}: {error}"
-        ) from error
+    return task_class(config.task).open_data(config)
 
 
 def train(
     config: TrainConfig,
     run: RunFolder,
     reporter: Reporter,
-    data: ClassificationData | None = None,
+    data: Data | None = None,
 ) -> dict[str, Any]:
     """Carry a run out, from its newest checkpoint if it has one.
 
@@ -68,7 +65,7 @@ def train(
         reporter.note(note)
     for path, cause in data.skipped:
         reporter.note(f"left out {path}: {cause}")
-    task = Classification(config, data, resumed=run.begun())
+    task = task_class(config.task)(config, data, resumed=run.begun())
     for note in task.notes:
         reporter.note(note)
     check_launch(config)  # all that can be refused is refused before anything is written
@@ -83,16 +80,16 @@ def train(
             done = len((run.latest()[0] or {}).get("history", []))
             reporter = Reporters(reporter, TensorBoardReporter(run.path / "tensorboard", done))
         last = fit(task, config, run, reporter)
-        summary = _summary(config, data, run, last)
-        if not task.confusion.any():  # a run that was stopped behind its last evaluation
+        summary = _summary(config, task, run, last)
+        if not task.evaluated:  # a run that was stopped behind its last evaluation
             _evaluated(task, *restore(run.path / "weights" / "last.pt"), config.batch, "cpu")
-        write_curves(run.path / "results.png", summary["history"])
-        write_confusion(run.path / "confusion_matrix.png", task.confusion, data.classes)
+        write_curves(run.path / "results.png", summary["history"], task.curves)
+        task.write_pictures(run.path)
         run.finish(summary)
     return summary
 
 
-def _check_smallest_piece(task: Classification, config: TrainConfig) -> None:
+def _check_smallest_piece(task: RunTask, config: TrainConfig) -> None:
     """Raise `ArgumentError` where an epoch ends in one image that batch norm cannot train on."""
     world = int(os.environ.get("WORLD_SIZE", 1))
     order = Order(task.train_size, config.batch, config.accumulate, 0, world - 1, world)
@@ -118,7 +115,7 @@ def _check_smallest_piece(task: Classification, config: TrainConfig) -> None:
 def evaluate(
     path: str | Path, *, data: str | None = None, batch: int = 64, device: str = "auto"
 ) -> dict[str, Any]:
-    """Evaluate a weights file on the test images of its own or of other data.
+    """Evaluate a weights file, of any task, on the test images of its own or of other data.
 
     Args:
         path: weights/best.pt of a run, or the run's folder.
@@ -127,7 +124,7 @@ def evaluate(
         device: "auto", "cpu" or "cuda".
 
     Returns:
-        metrics (loss, top1, top5), data, images.
+        metrics (of the task; for classification loss, top1, top5), data, images.
 
     Raises:
         CheckpointError: not a weights file.
@@ -148,35 +145,40 @@ def evaluate(
             f"trained on {', '.join(saved['facts']['classes'][:5])}, ..."
         )
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    metrics = _evaluated(Classification(config, opened, model=model), model, saved, batch, kind)
+    task = task_class(config.task)(config, opened, model=model)
+    metrics = _evaluated(task, model, saved, batch, kind)
     return {"metrics": metrics, "data": opened.name, "images": len(opened.test)}
 
 
 def _evaluated(
-    task: Classification, model: nn.Module, saved: dict[str, Any], batch: int, kind: str
+    task: RunTask, model: nn.Module, saved: dict[str, Any], batch: int, kind: str
 ) -> dict[str, float]:
     """Metrics of a restored network, in the precision that it was trained in."""
+    moved = require("lightning.fabric.utilities", "train").move_data_to_device
     loader = DataLoader(task.test_set, batch, collate_fn=task.collate)
     precision = saved["config"]["precision"]
     low = torch.bfloat16 if precision == "bf16" else torch.float16
     with torch.inference_mode(), torch.autocast(kind, low, enabled=precision != "fp32"):
-        return task.evaluate(model.to(kind), (task.moved(each, kind) for each in loader))
+        return task.evaluate(model.to(kind), (moved(each, torch.device(kind)) for each in loader))
 
 
 def _summary(
-    config: TrainConfig, data: ClassificationData, run: RunFolder, last: dict[str, Any]
+    config: TrainConfig, task: RunTask, run: RunFolder, last: dict[str, Any]
 ) -> dict[str, Any]:
     """Results and full provenance of a finished run."""
+    data, metric = task.data, task.metric
     state, _ = run.latest()
     assert state is not None
     history = state["history"]
-    best = max((row for row in history if "top1" in row), key=lambda row: row["top1"])
+    best = max((row for row in history if metric in row), key=lambda row: row[metric])
     return {
         "schema": 1,
         "label": config.attention,
         "seed": config.seed,
-        "metrics": {k: last[k] for k in ("top1", "top5", "loss") if k in last},
-        "best": {"epoch": best["epoch"], "top1": best["top1"]},
+        "task": config.task,
+        "metric": metric,
+        "metrics": {k: v for k, v in last.items() if k not in OF_TRAINING and k[:6] != "train_"},
+        "best": {"epoch": best["epoch"], metric: best[metric]},
         "history": history,
         "skipped_steps": state["skipped"],
         "config": asdict(config),
