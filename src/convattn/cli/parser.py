@@ -62,11 +62,13 @@ examples:
 """
 # a test compares them with convattn.cost, which imports torch
 CONVENTIONS = ("conv+linear", "all-ops", "thop-2019-07", "thop-2019-08", "ptflops", "fvcore")
+# a test compares them with convattn.tables, which imports torch
+STATUSES = ("reproduced", "explained", "size only", "differs", "not built", "scores only")
 TABLES = """\
 Parameters and operations of each row's network are counted in the row's unit and convention, and
 stand beside the print. A row is reproduced to the last digit; or explained by what its authors'
-tool did not see; or differs, with the reason; or its network is not built here. All rows take
-about a minute.
+tool did not see; or its size alone is reproduced, the operations not being counted here; or it
+differs, with the reason; or its network is not built here. All rows take about a minute.
 
 examples:
   convattn tables --paper ca
@@ -293,7 +295,7 @@ def _tables() -> jsonargparse.ArgumentParser:
     )
     parser.add_argument(
         "--status",
-        type=Literal["reproduced", "explained", "differs", "not built", "scores only"] | None,
+        type=Literal[STATUSES] | None,
         default=None,
         help="only rows that came out so",
     )

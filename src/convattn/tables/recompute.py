@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -12,16 +13,19 @@ from torch import nn
 
 from convattn import authors
 from convattn.blocks import create_block
-from convattn.core.errors import ArgumentError
+from convattn.core.errors import MissingExtraError
 from convattn.cost import cost
 from convattn.models import create_model
+from convattn.models.dense import assemble, backbone_of
 from convattn.tables.rows import Print, Published
 
 __all__ = ["STATUSES", "Number", "Recomputed", "Status", "recompute"]
 
-Status = Literal["reproduced", "explained", "differs", "not built", "scores only"]
+Status = Literal[
+    "reproduced", "explained", "size only", "differs", "not built", "scores only"
+]  # fmt: skip
 # from the best to the worst that one number gives the row
-STATUSES: tuple[Status, ...] = ("reproduced", "explained", "differs", "not built", "scores only")
+STATUSES: tuple[Status, ...] = typing.get_args(Status)
 
 
 @dataclass(frozen=True)
@@ -62,20 +66,24 @@ class Recomputed:
     Attributes:
         row: as published.
         params: None where no size is printed or the network is not built.
-        macs: likewise for operations.
+        macs: likewise for operations, and where they are not counted here.
+        missing: what is not installed, and is needed to build the network.
     """
 
     row: Published
     params: Number | None
     macs: Number | None
+    missing: str = ""
 
     @property
     def status(self) -> Status:
         """That of the row: of its worse number."""
-        numbers = [number for number in (self.params, self.macs) if number is not None]
-        if not numbers:
-            return "not built" if self.row.not_built else "scores only"
-        return max((number.status for number in numbers), key=STATUSES.index)
+        found = [number.status for number in (self.params, self.macs) if number is not None]
+        if not found:
+            return "not built" if self.row.not_built or self.missing else "scores only"
+        if self.row.macs is not None and self.row.macs.not_counted:
+            found.append("size only")
+        return max(found, key=STATUSES.index)
 
     @property
     def contradicts(self) -> bool:
@@ -114,7 +122,7 @@ class Recomputed:
                 }
                 for name, number in recomputed.items()
             },
-            "not_built": row.not_built or None,
+            "not_built": row.not_built or self.missing or None,
         }
 
 
@@ -126,9 +134,14 @@ def recompute(row: Published) -> Recomputed:
     if row.network is None:
         return Recomputed(row, None, None)
     key = json.dumps(row.network, sort_keys=True)
-    params = None if row.params is None else _number(row.params, _parameters(key))
-    macs = None
-    if row.macs is not None:
+    try:
+        _built(key)
+    except MissingExtraError as error:
+        return Recomputed(row, None, None, str(error))
+    params = macs = None
+    if row.params is not None:
+        params = _number(row.params, _parameters(key, row.params.trainable))
+    if row.macs is not None and not row.macs.not_counted:
         macs = _number(row.macs, _operations(key, row.macs.convention))
     return Recomputed(row, params, macs)
 
@@ -139,8 +152,9 @@ def _number(printed: Print, count: int) -> Number:
 
 
 @cache
-def _parameters(key: str) -> int:
-    return sum(parameter.numel() for parameter in _built(key).parameters())
+def _parameters(key: str, trainable: bool) -> int:
+    parameters = _built(key).parameters()
+    return sum(p.numel() for p in parameters if p.requires_grad or not trainable)
 
 
 @cache
@@ -156,6 +170,13 @@ def _built(key: str) -> nn.Module:
             return create_block(arguments.pop("block"), **arguments)
         if "source" in arguments:
             return authors.create(arguments.pop("source"), **arguments)
-        if "model" in arguments:
-            return create_model(arguments.pop("model"), **arguments)
-    raise ArgumentError(f"a row's network must be a model, a source or a block, got {key}")
+        if "dense" in arguments:
+            return _detector(**arguments)
+        return create_model(arguments.pop("model"), **arguments)
+
+
+def _detector(
+    dense: str, backbone: str, classes: int, arguments: dict[str, Any], **blocks: Any
+) -> nn.Module:
+    host, own, rest = backbone_of(dense, backbone, arguments)
+    return assemble(dense, create_model(host, **own, **blocks), classes, **rest)

@@ -31,7 +31,8 @@ def headings(rows: Sequence[Published]) -> list[str]:
     first = rows[0]
     lines = [f"{first.title}: {first.table}", f"{first.setting}; read in: {first.source}"]
     params = dict.fromkeys(_unit(row.params) for row in rows if row.params and row.network)
-    macs = dict.fromkeys(_unit(row.macs) for row in rows if row.macs and row.network)
+    counted = [row.macs for row in rows if row.macs and row.network and not row.macs.not_counted]
+    macs = dict.fromkeys(map(_unit, counted))
     if params:
         lines.append(f"parameters in units of {' or '.join(params)}")
     if macs:
@@ -53,8 +54,8 @@ def reasons(result: Recomputed) -> Iterator[str]:
     for name, number in (("parameters", result.params), ("operations", result.macs)):
         if number is not None and number.reason:
             yield f"{name} {number.count:,}: {number.status}, {number.reason}"
-    if result.row.not_built:
-        yield f"not built: {result.row.not_built}"
+    if result.row.not_built or result.missing:
+        yield f"not built: {result.row.not_built or result.missing}"
 
 
 def shown(printed: Print | None, number: Number | None) -> tuple[str, str]:

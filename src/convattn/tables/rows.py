@@ -1,11 +1,11 @@
 """Rows of published tables, read from `data/`; see there for one file per paper.
 
 A file has the paper, its sources, the networks of its rows (arguments of `create_model`, an
-authors' source with theirs, or one block), and tables. A table has what holds for its rows: `base`
-1000 for units of 10^6 and 1024 for 2^20, the convention of its operations, `step` where the print
-is rounded to more than its last digit, `rounding: down` where digits are cut off. A row may change
-these, and has under `differs` why a print is not what is recomputed, and under `adjust` what the
-authors' tool did not see or saw besides.
+authors' source with theirs, a detector on a backbone, or one block), and tables. A table has what
+holds for its rows: `base` 1000 for units of 10^6 and 1024 for 2^20, the convention of its
+operations, `step` where the print is rounded to more than its last digit, `rounding: down` where
+digits are cut off. A row may change these, and has under `differs` why a print is not what is
+recomputed, and under `adjust` what the authors' tool did not see or saw besides.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class Print:
         value: where a formula is printed, its value for the row's block.
         adjust: operations that the print has besides the convention's, negative for less, and why.
         differs: why the recomputed number is another, where it is.
+        trainable: whether a size is that of the trained parameters alone.
+        not_counted: what is printed and not counted here.
     """
 
     text: str
@@ -53,6 +55,8 @@ class Print:
     value: int | None = None
     adjust: tuple[int, str] = (0, "")
     differs: str = ""
+    trainable: bool = False
+    not_counted: str = ""
 
     def as_printed(self, count: int) -> str:
         """`count` with the print's unit and digits, to be compared with `text`."""
@@ -108,7 +112,8 @@ class Published:
     def network_name(self) -> str:
         """Of our network, such as "mobilenet_v2"; an authors' source or block; "" for none."""
         network = self.network or {}
-        return str(network.get("model") or network.get("source") or network.get("block") or "")
+        kinds = ("model", "source", "dense", "block")
+        return next((str(network[kind]) for kind in kinds if kind in network), "")
 
     @property
     def verified(self) -> bool:
