@@ -114,6 +114,7 @@ def _average(x: Tensor, window: list[int]) -> Tensor:
     if len(window) == 2:
         return F.avg_pool2d(x, window)
     # not avg_pool3d, whose gradient is not deterministic on CUDA
-    whole = x.shape[2] // window[0] * window[0]
-    thin = x[:, :, :whole].unflatten(2, (-1, window[0])).mean(3)
-    return F.avg_pool2d(thin.flatten(1, 2), window[1:]).unflatten(1, (x.shape[1], -1))
+    slices = F.avg_pool2d(x.flatten(1, 2), window[1:])  # (N, C D, h, w)
+    lines = slices.unflatten(1, (x.shape[1], -1)).movedim(2, -1)  # (N, C, h, w, D)
+    pooled = F.avg_pool1d(lines.flatten(1, 3), window[0])
+    return pooled.unflatten(1, lines.shape[1:4]).movedim(-1, 2)
