@@ -66,6 +66,7 @@ TABLE = {
     "tresnet_m": (0, 0, 0, 21, 21, 4),
     "resnetblur18": (0, 0, 0, 8, 8, 4),
     "mobilenetv1_100": (0, 13, 0, 0, 0, 5),
+    "hrnet_w18_small": (0, 0, 0, 23, 23, 0),  # one activation ends stages of three widths
     "efficientvit_b0": (10, 10, 10, 15, 15, 4),
     "convmixer_768_32": (0, 32, 0, 32, 32, 1),
     "gernet_s": (3, 3, 3, 14, 14, 4),

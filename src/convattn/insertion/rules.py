@@ -36,7 +36,7 @@ def find_positions(flow: Flow) -> Found:
     Positions come in the order of the table above, calls in the order of the network.
     """
     found: Found = {**_depthwise(flow), **_residual(flow)}
-    found["stage_end"] = list(stage_ends(flow))
+    found["stage_end"] = [c if _has_one_width(flow, c) else None for c in stage_ends(flow)]
     found["after_merge"] = [
         place_of(flow, flow.after(flow.trace.ops[i].outputs[0]), _holding_one(flow, i))
         for i in merging_convolutions(flow)
@@ -50,6 +50,12 @@ def _unique(calls: list[Call | None]) -> list[Call | None]:
     """Without further calls of the same module."""
     first = {id(call.module) if call else -i: call for i, call in reversed([*enumerate(calls, 1)])}
     return list(reversed(first.values()))
+
+
+def _has_one_width(flow: Flow, call: Call) -> bool:
+    """Whether all calls of a module return as many channels: one activation may serve many maps."""
+    outputs = [c.output for c in flow.trace.calls_of(call.module)]
+    return len({flow.trace.shapes[v][1:2] for v in outputs if v is not None}) == 1
 
 
 def usable(found: Found) -> dict[str, int]:
