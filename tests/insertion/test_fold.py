@@ -229,3 +229,27 @@ def test_a_folded_host_is_another() -> None:
     model = fold(learned(build("sequential"), "se", "stage_end", reduction=4))
     with pytest.raises(ArgumentError, match="before folding"):
         remove(model)
+
+
+class Counts(nn.Module):
+    """Its run depends on values, as a detector's on boxes: the trial run ends at `int`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 1), nn.SiLU(), nn.Conv2d(8, 8, 1), nn.SiLU())
+        self.early, self.late = nn.Conv2d(8, 2, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        count = int((self.early(x) > 0).sum())
+        return self.late(x) + (count > 0) * x.sigmoid().mean()
+
+
+@pytest.mark.parametrize(("at", "scale"), [("body.1", 1.0), ("body.3", 2.0)])
+def test_what_happens_behind_the_trial_run_is_not_guessed(at: str, scale: float) -> None:
+    torch.manual_seed(0)
+    model = learned(Counts().eval(), "eca", at)
+    expected = run(model)
+    fold(model)
+    assert [f.gate_scale for f in find(model)] == [scale]
+    assert torch.equal(run(model), expected)
