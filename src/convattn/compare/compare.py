@@ -100,7 +100,10 @@ def _at_one_position(config: TrainConfig) -> TrainConfig:
     """A block without a position at the network's usual one; alone it would go to its authors'."""
     if config.at is not None or "@" in config.attention:
         return config
-    return replace(config, at=_usual(config.model, json.dumps(config.model_args)))
+    network = (config.model, config.model_args)
+    if config.backbone is not None:
+        network = (config.backbone, config.backbone_args)
+    return replace(config, at=_usual(network[0], json.dumps(network[1])))
 
 
 @cache

@@ -6,12 +6,11 @@ This file imports no torch, so that `--help` and wrong arguments are answered at
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from convattn.core.errors import ArgumentError
+from convattn.core.fields import check_types, plain
 from convattn.core.inserts import parse_inserts
 from convattn.core.names import suggest
 
@@ -145,10 +144,10 @@ class TrainConfig:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         for each in dataclasses.fields(self):  # as a YAML file gives them back
             if isinstance(getattr(self, each.name), dict):
-                object.__setattr__(self, each.name, _plain(getattr(self, each.name)))
+                object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"{name} must be greater than 0, got {getattr(self, name)!r}")
@@ -197,7 +196,7 @@ class CompareConfig:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         if not self.blocks or len(set(self.blocks)) < len(self.blocks):
             raise ArgumentError(f"blocks must be distinct names, got {self.blocks!r}")
         if self.seeds < 1:
@@ -215,40 +214,6 @@ class CompareConfig:
                 )
             if not isinstance(values, list) or not values:
                 raise ArgumentError(f"grid: {key} must have a list of values, got {values!r}")
-
-
-def _check_types(config: object) -> None:
-    """Raise `ArgumentError` for a value of a wrong type, or one that is not among the choices."""
-    hints = get_type_hints(type(config))
-    for each in dataclasses.fields(config):  # type: ignore[arg-type]
-        value, hint = getattr(config, each.name), hints[each.name]
-        if get_origin(hint) is Literal:
-            choices = get_args(hint)
-            if value not in choices:
-                accepted = ", ".join(map(repr, choices))
-                raise ArgumentError(f"{each.name} must be one of {accepted}; got {value!r}")
-            continue
-        kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-        kinds = tuple(get_origin(kind) or kind for kind in kinds)
-        fits = isinstance(value, (*kinds, int) if float in kinds else kinds)
-        if not fits or (isinstance(value, bool) and bool not in kinds):
-            names = " or ".join(_KINDS[kind] for kind in kinds)
-            raise ArgumentError(f"{each.name} must be {names}, got {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ArgumentError(f"{each.name} must be finite, got {value!r}")
-
-
-_KINDS = {
-    str: "a text", int: "a whole number", float: "a number", bool: "true or false",
-    dict: "names with values", list: "a list", NoneType: "null",
-}  # fmt: skip
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, at any depth."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def config_from_dict(values: dict[str, Any], where: str = "config") -> TrainConfig:

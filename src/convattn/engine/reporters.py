@@ -81,7 +81,9 @@ class ConsoleReporter:
 
     def note(self, text: str) -> None:
         """Print a note."""
-        self.console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+        self.console.print(
+            f"note: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 class TensorBoardReporter(SilentReporter):

@@ -11,12 +11,12 @@ from convattn.blocks import block_class
 from convattn.blocks._base import Block
 from convattn.core.errors import ArgumentError
 from convattn.core.inserts import Insert
-from convattn.insertion import insert, positions, replace
+from convattn.insertion import Place, insert, positions, replace
 from convattn.insertion.slots import Where, fill_slots, filled_by
 
 __all__ = ["put_blocks", "usual_position"]
 
-# the first of these that a network without slots has; our own name theirs
+# the usual position of a network without slots is the first of these that it has
 _USUAL = ("after_depthwise", "before_add", "stage_end")
 
 
@@ -112,7 +112,19 @@ def _put(
         return False
     by_stage, at = _by_stage(per_stage), each.at
     if kind.family == "conv" and at is not None:
-        replace(model, at, each.block, init=init, stages=stages, args=by_stage, **arguments)
+
+        def is_convolution(place: Place) -> bool:
+            if not isinstance(model.get_submodule(place.path), nn.Conv2d):
+                raise ArgumentError(
+                    f"{each.block} stands in for convolutions, and at {at!r} {place.path} is a "
+                    f"{place.module}; name convolutions by their paths, as {each.block}@*.conv2"
+                )
+            return True
+
+        replace(
+            model, at, each.block, init=init, stages=stages, where=is_convolution, args=by_stage,
+            **arguments,
+        )  # fmt: skip
         return False
     if at is None and kind.family != "conv":
         at = _first_of((*kind.info.positions, *_USUAL), model)
