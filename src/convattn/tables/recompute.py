@@ -46,7 +46,7 @@ class Number:
 
     @property
     def status(self) -> Status:
-        """ "reproduced", "explained" by the adjustment, or "differs"."""
+        """Reproduced, explained by the adjustment, or different."""
         if self.printed.adjust[0] and self.text != self.adjusted == self.printed.text:
             return "explained"
         return "reproduced" if self.adjusted == self.printed.text else "differs"
@@ -115,7 +115,7 @@ class Recomputed:
                 and {
                     "count": number.count,
                     "text": number.adjusted,
-                    "unit": f"{number.printed.base}-based",
+                    "base": number.printed.base,
                     "convention": number.printed.convention or None,
                     "status": number.status,
                     "reason": number.reason or None,
@@ -123,6 +123,7 @@ class Recomputed:
                 for name, number in recomputed.items()
             },
             "not_built": row.not_built or self.missing or None,
+            "not_counted": (row.macs and row.macs.not_counted) or None,
         }
 
 

@@ -56,6 +56,8 @@ def reasons(result: Recomputed) -> Iterator[str]:
             yield f"{name} {number.count:,}: {number.status}, {number.reason}"
     if result.row.not_built or result.missing:
         yield f"not built: {result.row.not_built or result.missing}"
+    elif result.row.macs and result.row.macs.not_counted:
+        yield f"operations not counted: {result.row.macs.not_counted}"
 
 
 def shown(printed: Print | None, number: Number | None) -> tuple[str, str]:
