@@ -138,16 +138,3 @@ def test_networks_built_on_a_backbone(
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
         remove(model)
         assert all(torch.equal(a, b) for a, b in zip(leaves(model(x)), expected, strict=True))
-
-
-def test_unet_of_segmentation_models() -> None:
-    smp = pytest.importorskip("segmentation_models_pytorch", reason="optional host, not installed")
-    model = smp.Unet("resnet18", encoder_weights=None, classes=3).eval()
-    x = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        expected = model(x)
-        insert(model, "ca", at="before_add")
-        assert len(find(model)) == 8
-        insert(model, "se", at="after_merge", reduction=8)  # the largest of 5 maps has no skip
-        assert len(find(model)) == 8 + 4
-        assert torch.equal(model(x), expected)
