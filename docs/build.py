@@ -26,6 +26,7 @@ STYLE = """
 body { max-width: 60rem; margin: 0 auto; padding: 1rem; font: 1rem/1.55 system-ui, sans-serif; }
 h1, h2, h3 { line-height: 1.2; }
 pre { padding: .8rem; overflow-x: auto; background: rgb(128 128 128 / .12); }
+img { max-width: 100%; }
 code { font-size: .92em; }
 table { display: block; overflow-x: auto; border-collapse: collapse; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid rgb(128 128 128 / .4); text-align: left; }
@@ -39,9 +40,9 @@ def sources() -> list[Path]:
 
 
 def links(page: Path) -> Iterator[tuple[str, Path, str]]:
-    """(as written, target relative to the root, fragment) of the links into the repository."""
+    """(as written, target relative to the root, fragment) of what a page links to or shows."""
     for token in _tokens(_reader().parse((ROOT / page).read_text(encoding="utf-8"))):
-        target = str(token.attrs.get("href", "")) if token.type == "link_open" else ""
+        target = str(token.attrs.get({"link_open": "href", "image": "src"}.get(token.type, ""), ""))
         if not target or re.match(r"[a-z]+:", target):
             continue
         path, _, fragment = target.partition("#")

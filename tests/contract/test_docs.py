@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 import convattn
 from convattn.blocks import block_names
@@ -94,9 +99,13 @@ def test_page_says_everything(name: str) -> None:
 # ------------------------------------------------------------------------------------- all pages
 
 
+HOW_TO = [page for page in PAGES if page.parent == Path("docs/how-to") and fences(page, "python")]
+NEEDS = {"unet.md": "segmentation_models_pytorch", "yolo.md": "ultralytics"}
+
+
 def python_examples() -> Iterator[tuple[str, str]]:
     for page in PAGES:
-        if page.parts[0] == "docs" or page.name == "README.md":
+        if (page.parts[0] == "docs" or page.name == "README.md") and page not in HOW_TO:
             for number, code in enumerate(fences(page, "python"), 1):
                 yield f"{page}:{number}", code
 
@@ -108,6 +117,49 @@ EXAMPLES = dict(python_examples())
 def test_example_runs(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(EXAMPLES[where], where, "exec"), {"__name__": "__main__"})
+
+
+def steps(page: Path) -> list[tuple[str, str]]:
+    """The Python fences of a page, each with the text fence that follows at once, or ""."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    pattern = r"^```python\n(.*?)^```$(?:\n+```text\n(.*?)^```$)?"
+    return re.findall(pattern, text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=str)
+def test_how_to_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fences of a page are one program and print what stands under them.
+
+    `NAME.pth`, the reader's file, is there with random weights of torchvision's model.
+    """
+    torchvision = pytest.importorskip("torchvision")
+    needed = NEEDS.get(page.name, "torch")
+    if importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed")
+    monkeypatch.chdir(tmp_path)
+    for name in set(re.findall(r'load\("(\w+)\.pth"', (ROOT / page).read_text())):
+        torch.save(torchvision.models.get_model(name).state_dict(), f"{name}.pth")
+    program = "\nprint('\\0', end='')\n".join(code for code, _ in steps(page))
+    printed = io.StringIO()
+    if needed == "ultralytics":  # it changes seeds, algorithms and environment of its process
+        printed.write(in_a_process(program))
+    else:
+        with contextlib.redirect_stdout(printed):
+            exec(compile(program, str(page), "exec"), {"__name__": "__main__"})
+    for (_, told), found in zip(steps(page), printed.getvalue().split("\0"), strict=True):
+        assert not told or plain_lines(found) == plain_lines(told)
+
+
+def in_a_process(program: str) -> str:
+    environment = {**os.environ, "YOLO_CONFIG_DIR": os.getcwd(), "YOLO_OFFLINE": "true"}
+    command = [sys.executable, "-W", "error", "-"]
+    run = subprocess.run(command, input=program, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout
+
+
+def plain_lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip("\n").splitlines()]
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
@@ -168,8 +220,8 @@ def test_site_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     for page in PAGES:
         path = tmp_path / page.with_suffix(".html")
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"<(?:script|link|img|iframe)\b", text)
-        for target in re.findall(r'href="([^"#]+)', text):
+        assert not re.search(r"<(?:script|link|iframe)\b|src=\"\w+:", text)
+        for target in re.findall(r'(?:href|src)="([^"#]+)', text):
             if not target.startswith(("http:", "https:", "mailto:")):
                 assert Path(os.path.normpath(path.parent / target)).is_file(), f"{page}: {target}"
                 assert not target.endswith(".md")
