@@ -124,7 +124,7 @@ def test_the_authors_default_boxes(backbone: str, which: str) -> None:
 def test_focal_loss_and_scores_by_hand() -> None:
     model = build("ssdlite320", "mobilenet_v2", 2, size=64, loss="focal", nms_thresh=0.5)
     logits = torch.zeros(1, 3, 3)
-    logits[0, 0] = torch.tensor([9.0, 2.0, -1.0])
+    logits[0, 0] = torch.tensor([2.0, -1.0, 9.0])
     anchors = torch.tensor([[0.0, 0, 10, 10], [20.0, 20, 40, 40], [50, 50, 60, 60.0]])
     target = {"boxes": anchors[:1], "labels": torch.tensor([1])}
     outputs = {"cls_logits": logits, "bbox_regression": torch.zeros(1, 3, 4)}
@@ -137,13 +137,13 @@ def test_focal_loss_and_scores_by_hand() -> None:
         return -0.75 * p**2 * math.log(1 - p)
 
     expected = term(2.0, True) + sum(
-        term(float(v), False) for k, v in enumerate(logits.flatten()) if k != 1
+        term(float(v), False) for k, v in enumerate(logits.flatten()) if k != 0
     )
     assert float(parts["classification"]) == pytest.approx(5 * expected, rel=1e-5)
     assert float(parts["bbox_regression"]) == 0
 
     (found,) = model.postprocess_detections(outputs, [anchors], [(64, 64)])
-    # Column 0 is no class, however large. Of anchor 0 the score of class 1 is sigmoid(2).
+    # The last column is no class, however large. Of anchor 0 the score of class 1 is sigmoid(2).
     assert found["labels"][0] == 1
     assert float(found["scores"][0]) == pytest.approx(1 / (1 + math.exp(-2)))
     torch.testing.assert_close(found["boxes"][0], anchors[0])

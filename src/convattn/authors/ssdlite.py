@@ -52,7 +52,8 @@ def _extras(index: Callable[[str, bool], str]) -> Keys:
 
 
 def _flat(part: str, norm: bool) -> str:
-    return f"conv.{ ({'expand': 0, 'depthwise': 3, 'project': 7}[part] + norm) }"
+    index = {"expand": 0, "depthwise": 3, "project": 7}[part]
+    return f"conv.{index + norm}"
 
 
 def _nested(part: str, norm: bool) -> str:
@@ -62,7 +63,8 @@ def _nested(part: str, norm: bool) -> str:
 
 
 def _sandglass(part: str, norm: bool) -> str:
-    return f"{ ({'depthwise': 0, 'reduce': 3, 'expand': 5}[part] + norm) }"
+    index = {"depthwise": 0, "reduce": 3, "expand": 5}[part]
+    return f"{index + norm}"
 
 
 _FOLDER = "houqb/ssdlite-pytorch-mobilenext:ssd/modeling"
@@ -89,7 +91,6 @@ _BACKBONES = {
     ),
 }
 
-
 _BOXES: dict[tuple[int, ...], str] = {(6, 6, 6, 6, 6, 4): "coco", (6, 6, 6, 6, 6, 6): "voc"}
 
 
@@ -100,7 +101,8 @@ def _detector(
 ) -> nn.Module:
     """Their entries BACKBONE.NAME, NUM_CLASSES and PRIORS.BOXES_PER_LOCATION.
 
-    The detector is `ssdlite320`, which takes the classes without the background.
+    The detector is our `ssdlite320`, whose classes do not count the background. With the boxes for
+    COCO it has their loss for COCO, focal, which says what the columns of the class heads are.
     """
     check_choice("SSDDetector", "backbone", backbone, tuple(_BACKBONES))
     check_choice("SSDDetector", "boxes_per_location", tuple(boxes_per_location), tuple(_BOXES))

@@ -139,7 +139,8 @@ def _scores(
 def _with_focal_loss(base: Any) -> Any:
     """SSD with sigmoid scores and focal loss, weighted by 5.
 
-    Column 0 is no class and never positive; the authors' last column is that.
+    As in the authors' code, and so in their weights, column k is class k + 1, and the last column
+    is no class and never positive.
     """
     ops = require("torchvision.ops", "train")
 
@@ -157,7 +158,7 @@ def _with_focal_loss(base: Any) -> Any:
             positive = 0
             for image, (target, matched) in enumerate(zip(targets, matched_idxs, strict=True)):
                 found = torch.where(matched >= 0)[0]
-                wanted[image, found, target["labels"][matched[found]]] = 1
+                wanted[image, found, target["labels"][matched[found]] - 1] = 1
                 positive += found.numel()
             total = ops.sigmoid_focal_loss(logits, wanted, alpha=0.25, gamma=2, reduction="sum")
             parts["classification"] = 5 * total / max(1, positive)
@@ -185,8 +186,8 @@ def _with_focal_loss(base: Any) -> Any:
 def _select(model: Any, boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
     """The detections of an image, as torchvision selects them from other scores."""
     ops = require("torchvision.ops", "train")
-    which, column = torch.where(scores[:, 1:] > model.score_thresh)
-    score, label = scores[which, column + 1], column + 1
+    which, column = torch.where(scores[:, :-1] > model.score_thresh)
+    score, label = scores[which, column], column + 1
     order = torch.argsort(score, descending=True)
     best = [order[label[order] == k][: model.topk_candidates] for k in label.unique()]
     kept = torch.cat([*best, order[:0]])
