@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from convattn import authors
+from convattn.blocks._base import GateBlock
 from oracles import GOLDEN, golden_cases
 
 # cases of an authors' file that was edited in a way no argument of theirs expresses
@@ -97,3 +100,69 @@ def test_state_dict_there_and_back(case: dict[str, Any]) -> None:
         assert torch.equal(back[key].double(), value.double()), key
     unused = sum(back[key].numel() for key in case["unused_parameters"])  # buffers of ours
     assert sum(p.numel() for p in block.parameters()) == case["parameters"] - unused
+
+
+# ----------------------------------------------------- the vectors notice what is broken on purpose
+
+Break = Callable[[Any, pytest.MonkeyPatch], None]
+
+# Their axes may change places: they see means over all of the map, or treat both axes alike.
+SYMMETRIC = {"ECA", "ECA_NS", "SE_bias", "SE_nobias", "SE_SEM", "SRM", "SGE", "SA", "SimAM"}
+SYMMETRIC |= {"GE_theta_minus", "GSoP_channel", "ELA_T", "ELA_B", "ELA_S", "ELA_L"}
+
+
+def _without_gate(k: int) -> Break:
+    def breaks(block: Any, patch: pytest.MonkeyPatch) -> None:
+        right = block.gates
+        patch.setattr(block, "gates", lambda x: (*right(x)[:k], *right(x)[k + 1 :]), raising=False)
+
+    return breaks
+
+
+def _zeroed(key: str) -> Break:
+    def breaks(block: nn.Module, patch: pytest.MonkeyPatch) -> None:
+        nn.init.zeros_(block.get_parameter(key))
+
+    return breaks
+
+
+def _no_sigmoid(block: Any, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(block, "gate", lambda logits: logits, raising=False)
+
+
+def _axes_exchanged(block: Any, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(block, "forward", lambda x: type(block).forward(block, x.mT.contiguous()).mT)
+
+
+def _broken() -> Iterator[Any]:
+    """Of each gate block: a gate left out, no sigmoid, axes exchanged, each bias left out."""
+    for name, case in {case["block"]: case for case in KNOWN}.items():
+        data = arrays(case)
+        block: Any = build(case, data).eval()
+        if not isinstance(block, GateBlock):
+            continue
+        ways: dict[str, Break] = {}
+        for k in range(len(block.gates(data["input"]))):
+            ways[f"without gate {k}"] = _without_gate(k)
+        if "self.gate(" in inspect.getsource(type(block)):
+            ways["no sigmoid"] = _no_sigmoid
+        if name not in SYMMETRIC and "size" not in case["constructor"]:
+            ways["axes exchanged"] = _axes_exchanged
+        for key, parameter in block.named_parameters():
+            if "bias" in key and parameter.any():
+                ways[f"no {key}"] = _zeroed(key)
+        for what, way in ways.items():
+            yield pytest.param(case, way, id=f"{name}-{what}")
+
+
+@pytest.mark.parametrize(("case", "way"), [*_broken()])
+def test_a_broken_block_is_noticed(
+    case: dict[str, Any], way: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = arrays(case)
+    block = build(case, data).eval()
+    with torch.no_grad():
+        close(block(data["input"]), data["output_eval"], 1e-10, "right")
+        way(block, monkeypatch)
+        with pytest.raises((AssertionError, RuntimeError), match=r"differs|must match"):
+            close(block(data["input"]), data["output_eval"], 1e-10, "broken")
