@@ -65,7 +65,7 @@ class CA(GateBlock):
             "coordatt.py names the second convolutions conv_h, conv_w; mbv2_ca.py conv2, conv3.",
             "Trained copies with ReLU and without biases exist (FeatherFace): act, bias.",
             "timm has no biases and other widths from 384 channels on; its weights fit variant "
-            "'timm' only.",
+            "'timm' only. Its SimpleCoordAttn ('scoord' there) is another block, here `simple_ca`.",
             "Wrong in the CA_Block of a widely copied blog post: it defines a batch norm that it "
             "never calls, and fixes H and W. What it computes is reduction=16, min_hidden=1, "
             "bias=False, act='relu', norm=False here, at any size.",

@@ -55,6 +55,7 @@ class SPM(GateBlock):
             "convolution, norm and activation); this block returns the product.",
             "A later version of the authors' file adds biases in front of the batch norms; here "
             "none.",
+            "timm's StripAttn ('strip' there) is another block, here `strip`.",
         ),
     )
 
@@ -83,5 +84,5 @@ class SPM(GateBlock):
         """(N, C, L) -> what broadcasts over the map."""
         check_pooled_norm(self, strip[:, 0].numel(), f"means along {axis.upper()}", "batch or map")
         convolved = convolve_strip(strip, getattr(self, f"conv_{axis}").weight)
-        spreaded: Tensor = getattr(self, f"bn_{axis}")(spread(convolved, place, self.ndim))
-        return spreaded
+        normed: Tensor = getattr(self, f"bn_{axis}")(spread(convolved, place, self.ndim))
+        return normed
