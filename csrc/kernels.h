@@ -66,7 +66,32 @@ struct Table {
                         int64_t last, Shape shape, Strip da, Strip db);
 };
 
+// The small network of coordinate attention. f = act(slope * (w z) + offset) and
+// g = scale * sigmoid(v f + bias), with z (channels, places), f (hidden, places), v (channels,
+// hidden); `step` is what lies between two rows of z and of f.
+struct Network {
+    int64_t channels, hidden, places, step;
+    const float *w, *slope, *offset;
+    bool relu;  // instead of h-swish
+    float scale;
+};
+struct Network2 {
+    const float *weight, *bias;  // bias may be missing
+    int64_t from, length;        // the places of f that it takes
+};
+
+struct Middle {
+    void (*encode)(Network net, const float* z, float* f);
+    // Gates (channels, length) of channels [first, last) at to + first * length.
+    void (*decode)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
+                   float* to);
+    // Gates (length, channels) of places [first, last); here weight is (hidden, channels).
+    void (*decode_last)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
+                        float* to);
+};
+
 struct Kernels {
+    Middle middle;
     Table<float> full;
     Table<uint16_t> half;
     const char* name;

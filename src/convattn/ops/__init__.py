@@ -7,6 +7,7 @@ PyTorch, whose CPU kernels are in csrc/. What the kernels do not take goes to th
 from convattn.ops._library import kernels, reference_only
 from convattn.ops.apply_gates import apply_gates
 from convattn.ops.attend import attend
+from convattn.ops.coordinate_attention import coordinate_attention
 from convattn.ops.global_mean import global_mean
 from convattn.ops.mix_channels import mix_channels
 from convattn.ops.strip_means import strip_means
@@ -14,6 +15,7 @@ from convattn.ops.strip_means import strip_means
 __all__ = [
     "apply_gates",
     "attend",
+    "coordinate_attention",
     "global_mean",
     "kernels",
     "mix_channels",

@@ -1,0 +1,130 @@
+"""Coordinate attention as one operator in evaluation, against the block in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convattn import ops
+from convattn.blocks import create_block
+
+needs_kernels = pytest.mark.skipif(
+    not ops.kernels().startswith("compiled"),
+    reason=f"the compiled operators are not there: {ops.kernels()}",
+)
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+SIZES = [
+    (1, 8, 1, 1), (2, 96, 12, 12), (2, 17, 7, 7), (3, 33, 1, 40), (2, 16, 40, 1), (1, 8, 300, 33),
+    (4, 40, 9, 130), (1, 64, 28, 28), (3, 960, 7, 7), (2, 144, 14, 20),
+]  # fmt: skip
+OPTIONS: dict[str, dict[str, Any]] = {
+    "authors": {}, "relu-no-bias": {"act": "relu", "bias": False}, "no-norm": {"norm": False},
+    "timm": {"variant": "timm"},
+}  # fmt: skip
+
+
+def a_block(channels: int, **options: Any) -> nn.Module:
+    block = create_block("ca", channels, **options)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    if block.norm:
+        block.bn1.running_mean.normal_()
+        block.bn1.running_var.uniform_(0.5, 2)
+    return block.eval()
+
+
+@needs_kernels
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_output_is_the_blocks_in_float64(
+    size: tuple[int, int, int, int], layout: str, options: str
+) -> None:
+    x = torch.randn(size).contiguous(memory_format=FORMATS[layout])
+    block = a_block(size[1], **OPTIONS[options])
+    threads = torch.get_num_threads()
+    outputs = []
+    try:
+        for count in (1, 2):  # images are shared out, or the channels of one
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                outputs.append(one_operator(block, x))
+    finally:
+        torch.set_num_threads(threads)
+    exact = block.double()(x.double())
+    for y in outputs:
+        assert y.stride() == x.stride()
+        assert (y.double() - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+def one_operator(block: nn.Module, x: Tensor) -> Tensor:
+    """The block's output, computed without its `gates`."""
+    block.gates = None
+    try:
+        return block(x)
+    finally:
+        del block.gates
+
+
+@needs_kernels
+@pytest.mark.parametrize("layout", FORMATS)
+def test_what_is_not_finite_spreads_as_in_pytorch(layout: str) -> None:
+    x = torch.randn(3, 8, 5, 6).contiguous(memory_format=FORMATS[layout])
+    x[0, 1, 2, 3], x[1, 3, 0, 0], x[2, 7, 4, 5] = float("nan"), float("inf"), -1e30
+    block = a_block(8)
+    with torch.no_grad():
+        y = one_operator(block, x)
+        with ops.reference_only():
+            expected = block(x)
+    assert torch.equal(y.isnan(), expected.isnan())
+    assert torch.equal(y.isinf(), expected.isinf())
+
+
+def test_it_stands_aside_where_more_is_wanted_than_the_output() -> None:
+    x = torch.randn(2, 8, 5, 6)
+    for change in (
+        lambda b: b.train(), lambda b: b.double(), lambda b: b.bn1.register_forward_hook(print),
+        lambda b: setattr(b, "bn1", nn.InstanceNorm2d(8)), lambda b: b.to(torch.bfloat16),
+    ):  # fmt: skip
+        block = a_block(8)
+        change(block)
+        with torch.no_grad():
+            assert taken(block, x) is None
+    assert taken(a_block(8), x) is None  # gradients are on
+    with torch.no_grad(), torch.autocast("cpu"):
+        assert taken(a_block(8), x) is None
+
+
+def taken(block: nn.Module, x: Tensor) -> Tensor | None:
+    return ops.coordinate_attention(
+        x, block.conv1, block.bn1, block.conv_h, block.conv_w, relu=False, scale=1.0
+    )
+
+
+@needs_kernels
+def test_compiled_and_registered() -> None:
+    block = a_block(16)
+    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend="aot_eager")
+    with torch.no_grad():
+        for size in ((2, 16, 7, 9), (3, 16, 12, 5)):
+            x = torch.randn(size)
+            torch.testing.assert_close(compiled(x), block(x))
+        b, n = block, block.bn1
+        arguments = (
+            x, b.conv1.weight, b.conv1.bias, n.running_mean, n.running_var, n.weight, n.bias, n.eps,
+            b.conv_h.weight, b.conv_h.bias, b.conv_w.weight, b.conv_w.bias, False, 1.0,
+        )  # fmt: skip
+        arguments = tuple(t.detach() if isinstance(t, Tensor) else t for t in arguments)
+        torch.library.opcheck(torch.ops.convattn.coordinate_attention.default, arguments)
+
+
+@needs_kernels
+def test_started_as_the_identity_it_returns_its_input() -> None:
+    block = create_block("ca", 32).eval()
+    block.start_as_identity()
+    x = torch.randn(2, 32, 9, 14)
+    with torch.no_grad():
+        assert torch.equal(one_operator(block, x), x)
