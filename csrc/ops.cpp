@@ -1,10 +1,15 @@
 // The operators as PyTorch calls them: arguments in, work spread over its threads, results out.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "kernels.h"
 #include "torch_abi.h"
@@ -113,8 +118,20 @@ Tensor empty(const std::vector<int64_t>& sizes, int32_t dtype, const int64_t* st
                                    aoti_torch_device_type_cpu(), 0, &handle));
     return Tensor(handle);
 }
+// A new map. The system hands out a large one page by page as it is first written, which costs more
+// than the writing; it is asked for large pages. Where it has none nothing happens.
 Tensor empty_like(const Tensor& x) {
-    return empty({x.sizes, x.sizes + x.dim}, x.dtype, x.strides);
+    Tensor made = empty({x.sizes, x.sizes + x.dim}, x.dtype, x.strides);
+#ifdef __linux__
+    constexpr uintptr_t LARGE = 1 << 22, PAGE = 1 << 12;
+    const uintptr_t bytes = made.numel() * (x.dtype == aoti_torch_dtype_float32() ? 4 : 2);
+    if (bytes >= LARGE) {
+        const auto start = (reinterpret_cast<uintptr_t>(made.data) + PAGE - 1) / PAGE * PAGE;
+        const auto end = (reinterpret_cast<uintptr_t>(made.data) + bytes) / PAGE * PAGE;
+        madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
+    }
+#endif
+    return made;
 }
 
 bool has_strides(const Tensor& x, std::initializer_list<int> order) {  // innermost axis first

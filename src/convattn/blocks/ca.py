@@ -73,6 +73,9 @@ class CA(GateBlock):
         ),
     )
 
+    conv_h: nn.Module
+    conv_w: nn.Module
+
     def __init__(
         self,
         channels: int,

@@ -25,6 +25,7 @@ _forward = torch.ops.convattn.apply_gates.default
 _gate_gradients = torch.ops.convattn.gate_gradients.default
 _map_gradient = torch.ops.convattn.map_gradient.default
 
+_LARGE = 1 << 20  # values; csrc/ops.cpp asks for large pages from there on
 # By which axes a gate extends; the pairs that csrc/kernels.cpp has code for.
 _PAIRS = {("ch", "cw"), ("cw", "ch"), ("c", "hw")}
 
@@ -63,7 +64,8 @@ def apply_gates(x: Tensor, gates: tuple[Tensor, ...], link: Link | None = None) 
             if torch.is_grad_enabled() and (x.requires_grad or any(g.requires_grad for g in gates)):
                 token = None if link is None else link.token
                 return _ApplyGates.apply(x, a, b, token, link)
-            if b is not None:  # one gate is one multiplication; PyTorch's is as good
+            # one gate is one multiplication; PyTorch's is as good, but for a large result's memory
+            if b is not None or x.numel() >= _LARGE:
                 return _forward.redispatch(CPU, x, a, b)
     return reference.apply_gates(x, gates)
 

@@ -22,9 +22,15 @@ _forward = torch.ops.convattn.coordinate_attention.default
 
 
 def coordinate_attention(
-    x: Tensor, conv1: nn.Module, norm: nn.Module | None, conv_h: nn.Module, conv_w: nn.Module,
-    *, relu: bool, scale: float,
-) -> Tensor | None:  # fmt: skip
+    x: Tensor,
+    conv1: nn.Module,
+    norm: nn.Module | None,
+    conv_h: nn.Module,
+    conv_w: nn.Module,
+    *,
+    relu: bool,
+    scale: float,
+) -> Tensor | None:
     """y = x * scale sigmoid(F_w f_w) * scale sigmoid(F_h f_h), f = act(BN(F1 [z_h, z_w])).
 
     Args:
@@ -42,7 +48,8 @@ def coordinate_attention(
     """
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not takes(x):
         return None
-    statistics, affine, eps = (None, None), (None, None), 0.0
+    statistics: tuple[Tensor | None, ...] = (None, None)
+    affine, eps = statistics, 0.0
     if norm is not None:
         if type(norm) is not nn.BatchNorm2d or norm.training or norm.running_mean is None:
             return None
@@ -52,14 +59,16 @@ def coordinate_attention(
         affine = _weight_and_bias(norm)
     if not (type(conv1) is type(conv_h) is type(conv_w) is nn.Conv2d):  # not parametrised, say
         return None
-    first = (x, *_weight_and_bias(conv1), *statistics, *affine)
+    first = (*_weight_and_bias(conv1), *statistics, *affine)
     last = (*_weight_and_bias(conv_h), *_weight_and_bias(conv_w))
+    if x.dtype is not torch.float32:
+        return None
     for t in (*first, *last):
-        if t is not None and (t.dtype is not torch.float32 or not t.is_cpu):
+        if t is not None and not (t.dtype is torch.float32 and t.is_cpu and t.is_contiguous()):
             return None
     if torch.compiler.is_compiling():
-        return _forward(*first, eps, *last, relu, scale)
-    return _forward.redispatch(CPU, *first, eps, *last, relu, scale)
+        return _forward(x, *first, eps, *last, relu, scale)
+    return _forward.redispatch(CPU, x, *first, eps, *last, relu, scale)
 
 
 def _weight_and_bias(layer: nn.Module) -> tuple[Tensor | None, Tensor | None]:

@@ -1,0 +1,95 @@
+"""Run a suite and write benchmarks/results/SUITE.json.
+
+    python -m benchmarks blocks --against eager,compile,timm
+    python -m benchmarks training --blocks ca,se --batch 1,16
+    python -m benchmarks models --blocks ca --batch 1
+    python -m benchmarks scaling
+
+Ratios hold within a run, whose subjects take turns; those of the fastest samples say most on a
+machine that does other things too. "copy" is `copy_` of the map into memory that is there already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.peers import PEERS
+from benchmarks.suites import FORMATS, SUITES
+from convattn import ops
+from convattn.core.environment import environment
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print each row, write them all."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--against", type=_names, default=["eager"], help=f"of {', '.join(PEERS)}")
+    parser.add_argument("--blocks", type=_names, default=["ca"])
+    parser.add_argument(
+        "--batch", type=lambda text: [int(n) for n in _names(text)], default=[1, 16]
+    )
+    parser.add_argument("--formats", type=_names, default=[*FORMATS])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seconds", type=float, default=0.3, help="for each row")
+    parser.add_argument("--out", type=Path, help="results/SUITE.json by default")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.against) - set(PEERS):
+        parser.error(f"--against knows {', '.join(PEERS)}, not {', '.join(sorted(unknown))}")
+    torch.set_num_threads(options.threads)
+    rows = []
+    for row in SUITES[options.suite](options):
+        rows.append(row)
+        ratios = "  ".join(f"{k} {v:.2f}" for k, v in row["ratio_of_fastest"].items())
+        print(row["block"], *row["shape"], row.get("format", ""), ratios, flush=True)
+    summary = _means(rows)
+    for name, value in summary.items():
+        print(f"{name}: {value:.2f}")
+    out = options.out or RESULTS / f"{options.suite}.json"
+    out.write_text(
+        json.dumps(
+            {
+                "suite": options.suite,
+                "machine": environment(),
+                "operators": ops.kernels(),
+                "load_average": os.getloadavg(),
+                "geometric_means": summary,
+                "rows": rows,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    return 0
+
+
+def _names(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Geometric means of the ratios over the rows, for each block."""
+    values = defaultdict(list)
+    for row in rows:
+        for of in ("ratio", "ratio_of_fastest"):
+            for name, value in row[of].items():
+                values[f"{row['block']} {of} {name}"].append(value)
+    return {name: statistics.geometric_mean(found) for name, found in values.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
