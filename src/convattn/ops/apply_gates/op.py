@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convattn.ops._library import CPU, OPERATORS, takes
+from convattn.ops._library import CPU, OPERATORS, SMALL, takes
 from convattn.ops._link import Link
 from convattn.ops.apply_gates import reference
 
@@ -62,10 +62,11 @@ def apply_gates(x: Tensor, gates: tuple[Tensor, ...], link: Link | None = None) 
             if torch.compiler.is_compiling():
                 return _forward(x, a, b)
             if torch.is_grad_enabled() and (x.requires_grad or any(g.requires_grad for g in gates)):
-                token = None if link is None else link.token
-                return _ApplyGates.apply(x, a, b, token, link)
+                if b is not None or x.numel() >= SMALL:
+                    token = None if link is None else link.token
+                    return _ApplyGates.apply(x, a, b, token, link)
             # one gate is one multiplication; PyTorch's is as good, but for a large result's memory
-            if b is not None or x.numel() >= _LARGE:
+            elif b is not None or x.numel() >= _LARGE:
                 return _forward.redispatch(CPU, x, a, b)
     return reference.apply_gates(x, gates)
 
