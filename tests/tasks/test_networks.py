@@ -217,4 +217,4 @@ def test_nothing_to_train_is_said() -> None:
     model, _, _ = build_network(config, 10, seed=0)
     del model.fc
     with pytest.raises(ArgumentError, match="freeze_host leaves nothing to train"):
-        parameter_groups(model, config, 10)
+        parameter_groups(model, config, set)

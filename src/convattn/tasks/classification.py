@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from convattn.data.classification import (
     linear_baseline,
     open_classification,
 )
-from convattn.tasks.networks import build_network, parameter_groups, rebuild_network
+from convattn.tasks.networks import build_network, class_tensors, parameter_groups, rebuild_network
 from convattn.tasks.plots import write_confusion
 from convattn.tasks.transforms import Transform, normalise, test_transform, train_transform
 
@@ -118,7 +119,9 @@ class Classification:
                 config, len(data.classes), seed, resumed=resumed
             )
             self.facts |= network
-            self.parameters = parameter_groups(model, config, len(data.classes))
+            self.parameters = parameter_groups(
+                model, config, partial(class_tensors, config, len(data.classes))
+            )
         self.model = model
         self.train_set = TrainSet(
             data.train, train_transform(config.augment, size, native), config.seed

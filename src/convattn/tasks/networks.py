@@ -6,6 +6,7 @@ host by name and arguments, and its blocks, or a record of what was inserted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,9 @@ def load_host(model: nn.Module, path: str | Path, free: set[str], name: str) -> 
             f"the class head may differ ({', '.join(sorted(free))}). Is it a file of this network, "
             "with these --model_args, and without blocks?"
         )
-    model.load_state_dict({**ours, **{k: v for k, v in theirs.items() if k not in fresh}})
+    model.load_state_dict(
+        {**ours, **{k: v for k, v in theirs.items() if k in ours and k not in fresh}}
+    )
     notes = [f"{len(ours) - len(fresh)} of {len(ours)} tensors of {name} come from {path}"]
     if fresh:
         notes.append(f"not from {path}, but initialised anew: {', '.join(fresh)}")
@@ -121,7 +124,7 @@ def load_host(model: nn.Module, path: str | Path, free: set[str], name: str) -> 
 
 
 def parameter_groups(
-    model: nn.Module, config: TrainConfig, num_classes: int
+    model: nn.Module, config: TrainConfig, head: Callable[[], set[str]]
 ) -> list[dict[str, Any]]:
     """What is trained, and at which share of the learning rate; see `Task.parameters`.
 
@@ -131,16 +134,16 @@ def parameter_groups(
     Args:
         model: with its blocks.
         config: its `freeze_host`, `lr` and `block_lr`.
-        num_classes: of the data.
+        head: names the tensors that the data decide; asked with `freeze_host` alone.
 
     Raises:
         ArgumentError: there would be nothing to train.
     """
     in_blocks = {id(p) for p in block_parameters(model)}
     if config.freeze_host:
-        head = class_tensors(config, num_classes)
+        names = head()
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(id(parameter) in in_blocks or name in head)
+            parameter.requires_grad_(id(parameter) in in_blocks or name in names)
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise ArgumentError(

@@ -1,0 +1,264 @@
+"""Semantic segmentation: cross entropy of each pixel, mean intersection over union."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from convattn.core.config import TrainConfig
+from convattn.core.errors import ArgumentError
+from convattn.core.files import write_atomic
+from convattn.core.seeds import derive, seeded
+from convattn.data.samples import IGNORED, SegmentationData, SegmentationSet
+from convattn.data.segmentation import open_segmentation
+from convattn.models.dense import SEGMENTERS
+from convattn.tasks.dense_networks import build_dense, head_tensors, rebuild_dense
+from convattn.tasks.dense_pictures import draw_label_maps
+from convattn.tasks.dense_transforms import MapTransform, map_transform
+from convattn.tasks.networks import parameter_groups
+from convattn.tasks.transforms import normalise
+
+__all__ = ["Segmentation", "ious"]
+
+PHOTO_SIZE = 480
+AUX_WEIGHT = 0.4  # as in the authors' segmentation code (houqb/SPNet)
+
+
+class Batch(NamedTuple):
+    """uint8 images (3, H, W) and label maps (H, W), indices of the samples (N,).
+
+    Images of one size are stacked: (N, 3, H, W) and (N, H, W).
+    """
+
+    images: Tensor | list[Tensor]
+    masks: Tensor | list[Tensor]
+    indices: Tensor
+
+
+class TrainSet(Dataset[Any]):
+    """Maps (epoch, index) to one augmented sample; the same pair gives the same bits."""
+
+    def __init__(self, samples: SegmentationSet, transform: MapTransform, seed: int) -> None:
+        self.samples, self.transform, self.seed = samples, transform, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+        epoch, index = key
+        found = self.samples.sample(index)
+        with seeded(derive(self.seed, "augment", epoch, index)):
+            image, mask = self.transform(found.image, found.mask)
+        return image, mask, index
+
+
+class TestSet(Dataset[Any]):
+    """Maps an index to one sample, as it is."""
+
+    def __init__(self, samples: SegmentationSet) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        found = self.samples.sample(index)
+        return found.image, found.mask, index
+
+
+class Segmentation:
+    """The segmentation task of a configuration on data; see `core/protocols.py`.
+
+    Training images are crops of `imgsz` (the scenes' own side; 480 for photographs), test images
+    are taken whole, one at a time where they differ in size.
+
+    Args:
+        config: of the run.
+        data: its images.
+        model: a trained network to evaluate; None builds a new one.
+        resumed: the new one's weights will come from a checkpoint of the run.
+
+    Attributes:
+        confusion: int64 (K, K) of the last evaluation, in pixels; row = class, column = prediction.
+
+    Raises:
+        ArgumentError, UnknownNameError: of the model, the block or their arguments.
+    """
+
+    metric = "miou"
+    curves = ("miou", "pixel_accuracy")
+
+    @staticmethod
+    def open_data(config: TrainConfig) -> SegmentationData:
+        """The data of a configuration, checked."""
+        return open_segmentation(config.data, on_bad=config.on_bad, **config.data_args)
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: SegmentationData,
+        *,
+        model: nn.Module | None = None,
+        resumed: bool = False,
+    ) -> None:
+        self.data = data
+        side = data.train.sample(0).image.shape[1] if data.format == "scenes" else PHOTO_SIZE
+        size = config.imgsz or side
+        self.facts: dict[str, Any] = {
+            "task": "segmentation", "classes": list(data.classes), "size": size,
+        }  # fmt: skip
+        self.notes: list[str] = []
+        self.parameters: list[dict[str, Any]] = []
+        if model is None:
+            if config.model not in SEGMENTERS:
+                raise ArgumentError(
+                    f"--task segmentation has the models {', '.join(SEGMENTERS)}; got "
+                    f"--model {config.model}"
+                )
+            model, network, self.notes = build_dense(
+                config,
+                len(data.classes),
+                derive(config.seed, "weights"),
+                dict(config.model_args),
+                resumed=resumed,
+            )
+            self.facts |= network
+            self.parameters = parameter_groups(model, config, partial(head_tensors, model))
+        self.model = model
+        self.train_set = TrainSet(data.train, map_transform(config.augment, size), config.seed)
+        self.test_set = TestSet(data.test)
+        self.train_size = len(data.train)
+        self.fingerprint = data.fingerprint
+        self.confusion = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
+        self._channels_last = config.channels_last
+
+    @staticmethod
+    def rebuild(facts: dict[str, Any]) -> nn.Module:
+        """The network of these facts with random weights."""
+        return rebuild_dense(facts)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether there is a confusion matrix."""
+        return bool(self.confusion.any())
+
+    def collate(self, samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
+        """Stack the samples if they have one size."""
+        images, masks, indices = zip(*samples, strict=True)
+        if len({image.shape for image in images}) == 1:
+            return Batch(torch.stack(images), torch.stack(masks), torch.tensor(indices))
+        return Batch(list(images), list(masks), torch.tensor(indices))
+
+    def batch_size(self, batch: Batch) -> int:
+        """N."""
+        return len(batch.indices)
+
+    def sample_ids(self, batch: Batch) -> Sequence[str]:
+        """Names of the training images."""
+        return [self.data.train.sample_id(i) for i in batch.indices.tolist()]
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Cross entropy, a mean over each image's pixels and then over images.
+
+        So an image counts the same in any batch, piece or process. The auxiliary head, if the
+        network has one, counts 0.4.
+        """
+        assert isinstance(batch.masks, Tensor)
+        assert isinstance(batch.images, Tensor)
+        found = model(self._images(batch.images))
+        losses = {"pixel": _cross_entropy(found["out"], batch.masks)}
+        if "aux" in found:
+            losses["aux"] = AUX_WEIGHT * _cross_entropy(found["aux"], batch.masks)
+        return losses
+
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+        """Loss, mean IoU and the share of right pixels; ignored pixels count nowhere."""
+        count = len(self.data.classes)
+        confusion = torch.zeros_like(self.confusion)
+        loss, total = 0.0, 0
+        for batch in batches:
+            for images, masks in _alike(batch):
+                logits = model(self._images(images))["out"].float()
+                loss += float(_cross_entropy(logits, masks)) * len(masks)
+                total += len(masks)
+                valid = masks != IGNORED
+                pairs = masks[valid].long() * count + logits.argmax(1)[valid]
+                confusion += torch.bincount(pairs, minlength=count * count).view(count, count).cpu()
+        self.confusion = confusion
+        each = ious(confusion)
+        return {
+            "loss": loss / total,
+            "miou": float(each[~each.isnan()].mean()),
+            "pixel_accuracy": float(confusion.diagonal().sum() / confusion.sum()),
+        }
+
+    def write_pictures(self, folder: Path) -> None:
+        """`classes.csv`, the score of each class, and `predictions.png`."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["class", "iou", "recall", "precision", "pixels"])
+        diagonal = self.confusion.diagonal().double()
+        rows, columns = self.confusion.sum(1), self.confusion.sum(0)
+        columns_of = zip(
+            self.data.classes, ious(self.confusion), diagonal / rows, diagonal / columns, rows,
+            strict=True,
+        )  # fmt: skip
+        for name, *shares, pixels in columns_of:
+            values = ["" if share.isnan() else f"{float(share):.4f}" for share in shares]
+            table.writerow([name, *values, int(pixels)])
+        write_atomic(folder / "classes.csv", text.getvalue().encode())
+        shown = [self.data.test.sample(i) for i in range(min(4, len(self.data.test)))]
+        device = next(self.model.parameters()).device
+        found = []
+        training = self.model.training
+        with torch.inference_mode():
+            for sample in shown:
+                out = self.model.eval()(self._images(sample.image[None].to(device)))["out"]
+                found.append(out[0].argmax(0).to("cpu", torch.uint8))
+        self.model.train(training)
+        write_atomic(folder / "predictions.png", draw_label_maps(shown, found))
+
+    @staticmethod
+    def references(data: SegmentationData) -> dict[str, float]:
+        """Mean IoU of calling every pixel the commonest class of the test images."""
+        pixels = torch.zeros(256, dtype=torch.int64)
+        for i in range(len(data.test)):
+            pixels += torch.bincount(data.test.sample(i).mask.flatten().long(), minlength=256)
+        pixels = pixels[: len(data.classes)]
+        share = float(pixels.max() / pixels.sum())
+        return {"commonest class": share / int((pixels > 0).sum())}
+
+    def _images(self, images: Tensor) -> Tensor:
+        images = normalise(images)
+        return images.to(memory_format=torch.channels_last) if self._channels_last else images
+
+
+def ious(confusion: Tensor) -> Tensor:
+    """Intersection over union of each class: float64 (K,), NaN for a class that never occurs.
+
+    Args:
+        confusion: (K, K) in pixels; row = class, column = prediction.
+    """
+    right = confusion.diagonal().double()
+    return right / (confusion.sum(0) + confusion.sum(1) - confusion.diagonal())
+
+
+def _alike(batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    """Images of one size at a time: all of them, or each alone."""
+    if isinstance(batch.images, Tensor):
+        assert isinstance(batch.masks, Tensor)
+        return [(batch.images, batch.masks)]
+    pairs = zip(batch.images, batch.masks, strict=True)
+    return [(image[None], mask[None]) for image, mask in pairs]
+
+
+def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    each = F.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="none")
+    valid = (masks != IGNORED).sum((1, 2)).clamp_min(1)
+    return (each.sum((1, 2)) / valid).mean()

@@ -1,0 +1,139 @@
+"""Detectors: four images learned by heart, a run from start to end, labels and weights kept."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from convattn import create_model
+from convattn.cli import main
+from convattn.core.config import TrainConfig
+from convattn.core.errors import ArgumentError
+from convattn.tasks.detection import Detection
+from convattn.tasks.kinds import restore
+from convattn.tasks.train import evaluate
+
+TINY = {"train_count": 4, "test_count": 2, "size": 64}
+
+
+def config_of(model: str, **more: Any) -> TrainConfig:
+    values: dict[str, Any] = {
+        "task": "instance" if model == "mask_rcnn" else "detection",
+        "model": model,
+        "backbone": "mobilenet_v2",
+        "backbone_args": {"width_mult": 0.35},
+        "attention": "ca",
+        "augment": "none",
+        "imgsz": 96,
+        "data_args": TINY,
+    }
+    return TrainConfig(**{**values, **more})
+
+
+def test_four_images_are_learned_by_heart() -> None:
+    config = config_of("ssdlite320")
+    task = Detection(config, Detection.open_data(config))
+    batch = task.collate([task.train_set[0, i] for i in range(4)])
+    shown = type(task.test_set)(task.data.train)  # with areas and crowds, as evaluation wants
+    truth = task.collate([shown[i] for i in range(4)])
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=2e-3)
+    with torch.no_grad():
+        before = task.evaluate(task.model.eval(), [truth])
+    for _ in range(100):
+        optimizer.zero_grad()
+        sum(task.loss(task.model.train(), batch).values()).backward()
+        torch.nn.utils.clip_grad_norm_(task.model.parameters(), 10.0)
+        optimizer.step()
+    with torch.no_grad():
+        after = task.evaluate(task.model.eval(), [truth])
+    assert before.get("map50", 0) < 0.1
+    assert after["map50"] > 0.9
+
+
+def test_a_run_its_weights_and_its_files(tmp_path: Path) -> None:
+    task, model = "detection", "ssdlite320"
+    code = main([
+        "train", "--task", task, "--model", model, "--backbone", "mobilenet_v2",
+        "--attention", "ca", "--backbone_args", "{width_mult: 0.35}", "--epochs", "1",
+        "--data_args", "{train_count: 4, test_count: 3, size: 64}", "--batch", "2",
+        "--imgsz", "64", "--tensorboard", "false", "--project", str(tmp_path), "--name", "r",
+        "--device", "cpu", "--lr", "0.001",
+    ])  # fmt: skip
+    assert code == 0
+    run = tmp_path / "r"
+    with (run / "results.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    parts = [float(v) for k, v in row.items() if k.startswith("train_") and k != "train_loss"]
+    assert float(row["train_loss"]) == pytest.approx(sum(parts), rel=1e-4)
+    model_again, saved = restore(run)
+    assert not model_again.training
+    again = evaluate(run, batch=2, device="cpu")["metrics"]
+    assert again["map"] == pytest.approx(float(row["map"]), abs=1e-6)
+    assert saved["facts"]["task"] == task
+    assert (run / "predictions.png").stat().st_size > 1000
+    assert (run / "classes.csv").read_text().startswith("class,")
+
+
+@pytest.mark.parametrize("model", ["ssdlite320", "retinanet", "faster_rcnn"])
+def test_labels_are_indices_of_the_classes(model: str) -> None:
+    """Whether a detector counts the background or not."""
+    config = config_of(model)
+    task = Detection(config, Detection.open_data(config))
+    batch = task.collate([task.train_set[0, i] for i in range(2)])
+    seen: list[Any] = []
+
+    class Spy(torch.nn.Module):
+        first_label = task.model.first_label
+
+        def forward(self, images: Any, targets: Any = None) -> Any:
+            seen.append((images, targets))
+            labels = torch.tensor([0, 3]) + self.first_label
+            return [{"boxes": torch.ones(2, 4), "labels": labels, "scores": torch.ones(2)}]
+
+    task.loss(Spy(), batch)
+    images, targets = seen[0]
+    assert 0 <= float(images[0].min()) <= float(images[0].max()) <= 1
+    assert torch.equal(targets[0]["labels"], batch.targets[0]["labels"] + task.model.first_label)
+    assert task.detect(Spy(), batch.images[:1])[0]["labels"].tolist() == [0, 3]
+
+
+def test_weights_of_a_classification_network_become_the_backbone(tmp_path: Path) -> None:
+    whole = create_model("mobilenet_v2", width_mult=0.35, num_classes=7)
+    torch.save(whole.state_dict(), tmp_path / "w.pt")
+    for model in ("ssdlite320", "retinanet"):
+        config = config_of(model, backbone_weights=str(tmp_path / "w.pt"))
+        task = Detection(config, Detection.open_data(config))
+        ours = task.model.state_dict()
+        start = "backbone.host." if model == "ssdlite320" else "backbone.body.host."
+        for name, value in whole.state_dict().items():
+            if f"{start}{name}" in ours:
+                assert torch.equal(ours[f"{start}{name}"], value), name
+        assert sum(k.startswith(start) and k.removeprefix(start) in whole.state_dict()
+                   for k in ours) > 200  # fmt: skip
+        assert "w.pt" in task.notes[0]
+
+
+def test_the_reference_is_the_score_of_mean_boxes() -> None:
+    config = config_of("ssdlite320", data_args={"train_count": 10, "test_count": 10, "size": 48})
+    value = Detection.references(Detection.open_data(config))["mean boxes"]
+    assert 0 <= value < 0.2
+
+
+def test_what_is_refused() -> None:
+    data = Detection.open_data(config_of("ssdlite320"))
+    for change, words in (
+        ({"model": "mask_rcnn"}, "--task detection has the models ssdlite320, retinanet, faster"),
+        ({"backbone": None}, "needs a backbone"),
+        (
+            {"backbone": "resnet18", "backbone_args": {}},
+            "has the backbones mobilenet_v2, mobilenext",
+        ),
+        ({"model_args": {"min_size": 5}}, "no argument 'min_size'"),
+    ):
+        config = TrainConfig(**{**vars(config_of("ssdlite320")), **change})
+        with pytest.raises(ArgumentError, match=words):
+            Detection(config, data)
