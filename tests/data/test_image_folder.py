@@ -11,7 +11,7 @@ from PIL import Image
 
 from convattn.core.errors import ArgumentError, DataError, DataNotFoundError
 from convattn.data.classification import open_classification
-from convattn.data.image_folder import scan_folders
+from convattn.data.formats.image_folder import scan_folders
 
 
 def colour_of(name: str) -> tuple[int, int, int]:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from convattn.core.errors import ArgumentError
-from convattn.data.material import FIRST_TEST_DIGIT, material, source_digest
 from convattn.data.scenes import SCENES_VERSION, DigitScenes
+from convattn.data.scenes.material import FIRST_TEST_DIGIT, material, source_digest
 
 
 def test_a_scene_depends_on_nothing_but_seed_split_index_and_options() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from convattn import authors, create_model
 from convattn.core.errors import ArgumentError
-from convattn.data.cifar import open_pack
+from convattn.data.formats.cifar import open_pack
 from oracles import SHARED
 
 WEIGHTS = SHARED / "data" / "weights" / "resnet20_cifar10-12fca82f.th"

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from convattn.core.errors import DataError, DataNotFoundError
-from convattn.data import cifar, image_files, image_folder
+from convattn.data import image_files
 from convattn.data.baseline import chance_level, linear_baseline
 from convattn.data.defects import OnBad, check_on_bad
+from convattn.data.formats import cifar, image_folder
 from convattn.data.images import shown
 from convattn.data.options import SCENE_OPTIONS, check_options, existing_folder
 from convattn.data.scenes import DigitScenes, scenes_fingerprint

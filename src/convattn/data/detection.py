@@ -15,8 +15,8 @@ from convattn.data.images import shown
 from convattn.data.options import SCENE_OPTIONS, check_options, existing_folder, own_classes
 from convattn.data.records import Record, RecordedDetections, check_records, fingerprint
 from convattn.data.samples import DetectionData
-from convattn.data.scene_objects import SceneDetections
 from convattn.data.scenes import DigitScenes, scenes_fingerprint
+from convattn.data.scenes.objects import SceneDetections
 
 __all__ = ["ACCEPTED", "detection_format", "open_detection"]
 

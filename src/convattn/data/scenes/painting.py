@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from convattn.data.material import CELLS, GLYPH_STEP, Photo
+from convattn.data.scenes.material import CELLS, GLYPH_STEP, Photo
 
 if TYPE_CHECKING:
     from numpy.random import Generator

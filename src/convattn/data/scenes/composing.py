@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from convattn.data import painting
-from convattn.data.material import Material
+from convattn.data.scenes import painting
+from convattn.data.scenes.material import Material
 
 if TYPE_CHECKING:
     from numpy.random import Generator

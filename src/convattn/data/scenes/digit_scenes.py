@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from convattn.core.errors import ArgumentError
-from convattn.data import composing, painting
-from convattn.data.material import Split, material, source_digest
+from convattn.data.scenes import composing, painting
+from convattn.data.scenes.material import Split, material, source_digest
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from convattn.data.samples import DetectionSample
-from convattn.data.scenes import DigitScenes
+from convattn.data.scenes.digit_scenes import DigitScenes
 
 __all__ = ["SceneDetections"]
 
