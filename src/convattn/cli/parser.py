@@ -11,107 +11,15 @@ from typing import Any, Literal, NoReturn
 
 import jsonargparse
 
+from convattn.cli import texts
 from convattn.core.config import CompareConfig, TrainConfig
 
 __all__ = ["parse"]
 
-LIST = """\
-examples:
-  convattn list                blocks with a sentence each
-  convattn list models         networks
-  convattn list hosts          networks of timm and torchvision, where these are installed
-  convattn list sources        authors' classes that can be built and loaded
-"""
-TRAIN = """\
-examples:
-  convattn train --attention ca
-  convattn train --attention ca --data path/to/imagenet --epochs 200 --batch 256
-  convattn train --attention se --attention_args.reduction 24 --model_args.width_mult 0.5
-  convattn train --host timm/resnet18 --insert ca@after_conv2 --checkpoint resnet18.pth --lr 0.01
-  convattn train --config my.yaml --lr 0.1       values of the file, then of the line
-  convattn train --attention ca --print_config   write such a file
-  convattn train --resume runs/mobilenet_v2_ca   go on where it stopped
-  torchrun --nproc_per_node 8 -m convattn train --data path/to/imagenet
-"""
-EVAL = """\
-examples:
-  convattn eval runs/mobilenet_v2_ca
-  convattn eval runs/mobilenet_v2_ca/weights/last.pt --data path/to/images
-"""
-COMPARE = """\
-examples:
-  convattn compare --blocks '[none, se, ca]' --seeds 5 --data path/to/images --name study
-  convattn compare --grid '{lr: [0.05, 0.1]}'    vary another field as well
-  convattn compare --host timm/resnet18 --blocks '[none, se@before_add, ca@after_conv2]'
-The same command goes on where it was stopped, and repeats no finished run.
-"""
-EXPLAIN = """\
-examples:
-  convattn explain runs/mobilenet_v2_ca
-  convattn explain runs/mobilenet_v2_ca --out gates.png --count 8 --data path/to/images
-"""
-COST = """\
-With a block, the network without it stands beside. Measuring takes some seconds.
-
-examples:
-  convattn cost mobilenet_v2 --attention ca
-  convattn cost mobilenet_v2 --attention ca --measure --per_block
-  convattn cost resnet50 --convention ptflops
-  convattn cost timm/resnet18 --insert ca@after_conv2
-  convattn cost mobilenet_v2 --attention eca --input_size '[1, 3, 64, 64]' --per_layer
-"""
 # a test compares them with convattn.cost, which imports torch
 CONVENTIONS = ("conv+linear", "all-ops", "thop-2019-07", "thop-2019-08", "ptflops", "fvcore")
 # a test compares them with convattn.tables, which imports torch
 STATUSES = ("reproduced", "explained", "size only", "differs", "not built", "scores only")
-TABLES = """\
-Parameters and operations of each row's network are counted in the row's unit and convention, and
-stand beside the print. A row is reproduced to the last digit; or explained by what its authors'
-tool did not see; or its size alone is reproduced, the operations not being counted here; or it
-differs, with the reason; or its network is not built here. All rows take about a minute.
-
-examples:
-  convattn tables --paper ca
-  convattn tables --model mobilenet_v2 --status differs
-  convattn tables --json > tables.json
-Exit code 0: all rows are as recorded, 1: one is not, 2: wrong arguments.
-"""
-DOCTOR = """\
-examples:
-  convattn doctor mobilenet_v2 --attention ca
-  convattn doctor torchvision/resnet18 --insert eca@before_add
-  convattn doctor runs/mobilenet_v2_ca/weights/best.pt --input_size '[2, 3, 32, 32]'
-  convattn doctor runs/mobilenet_v2_ca --images 8            its gates on test images, not on noise
-Exit code 0: nothing found (notes are allowed), 1: something, 2: wrong arguments.
-"""
-AUDIT = """\
-Imports FILE.py, so its code runs: audit only what you would run. Arguments of the constructor for
-channels and sizes are found by their names, others are given.
-
-examples:
-  convattn audit my_blocks.py:CoordAtt --as ca
-  convattn audit my_blocks.py:Attention --as se --arguments '{width: 64, squeeze: 4}'
-  convattn audit my_blocks.py:Cbam --as cbam --attention_args.variant timm
-Exit code 0: nothing found (notes are allowed), 1: something, 2: wrong arguments.
-"""
-DATA_CHECK = """\
-Reads everything: images, boxes, masks, label maps. The format is told from the folder's content.
-
-examples:
-  convattn data check path/to/coco
-  convattn data check path/to/VOCdevkit --task detection
-  convattn data check path/to/images --on_bad skip     report, and exit with 0
-Exit code 0: nothing found or to be skipped, 1: something, 2: wrong arguments.
-"""
-DEMO = """\
-Trains MobileNetV2 without attention and with SE, CBAM, ECA and CA on the embedded digit scenes,
-several seeds each, and compares them. It is `convattn compare` with the recipe demo.yaml.
-
-examples:
-  convattn demo
-  convattn demo --seeds 5 --name longer --epochs 8
-"""
-
 # other names of options, those of insertion into other people's networks
 SPELLINGS = {"model": ("--host",), "model_args": ("--host_args",), "attention": ("--insert",)}
 
@@ -141,11 +49,15 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     verbs = parser.add_subcommands(required=True, dest="verb")
     recipe = str(resources.files("convattn").joinpath("recipes", "demo.yaml"))
     for verb, made, text in (
-        ("demo", _compare("demo", "The main job in four minutes.", DEMO, recipe), "the main job"),
+        (
+            "demo",
+            _compare("demo", "The main job in four minutes.", texts.DEMO, recipe),
+            "the main job",
+        ),
         ("train", _train(), "train a network"),
         ("eval", _eval(), "evaluate a trained network"),
         ("explain", _explain(), "show what a trained network's attention lets through"),
-        ("compare", _compare("compare", "Compare blocks fairly.", COMPARE), "compare blocks"),
+        ("compare", _compare("compare", "Compare blocks fairly.", texts.COMPARE), "compare blocks"),
         ("cost", _cost(), "count parameters and multiply-accumulates"),
         ("tables", _tables(), "papers' tables beside what is recomputed"),
         ("doctor", _doctor(), "examine a network: gates, gradients, sizes, export"),
@@ -199,14 +111,14 @@ def _new(
 
 
 def _list() -> jsonargparse.ArgumentParser:
-    parser = _new("list", "List what there is.", LIST)
+    parser = _new("list", "List what there is.", texts.LIST)
     what = Literal["blocks", "models", "hosts", "sources"]
     parser.add_argument("what", type=what, nargs="?", default="blocks", help="what to list")
     return parser
 
 
 def _train() -> jsonargparse.ArgumentParser:
-    parser = _new("train", "Train a network.", TRAIN)
+    parser = _new("train", "Train a network.", texts.TRAIN)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_argument("--resume", type=str | None, default=None, help="folder of a run to go on")
     _add_run(parser)
@@ -236,7 +148,9 @@ def _add_network(parser: jsonargparse.ArgumentParser, what: str) -> None:
 
 
 def _eval() -> jsonargparse.ArgumentParser:
-    parser = _new("eval", "Evaluate a trained network, rebuilt from its weights file alone.", EVAL)
+    parser = _new(
+        "eval", "Evaluate a trained network, rebuilt from its weights file alone.", texts.EVAL
+    )
     parser.add_argument("checkpoint", type=str, help="weights file of a run, or the run's folder")
     parser.add_argument("--data", type=str | None, default=None, help="other data than its own")
     parser.add_argument("--batch", type=int, default=64, help="images at once")
@@ -257,7 +171,7 @@ def _compare(
 
 
 def _explain() -> jsonargparse.ArgumentParser:
-    parser = _new("explain", "Draw the gates of a trained network on test images.", EXPLAIN)
+    parser = _new("explain", "Draw the gates of a trained network on test images.", texts.EXPLAIN)
     parser.add_argument("checkpoint", type=str, help="weights file of a run, or the run's folder")
     parser.add_argument("--out", type=str, default="gates.png", help="picture to write")
     parser.add_argument("--count", type=int, default=5, help="images, each of another class")
@@ -266,7 +180,7 @@ def _explain() -> jsonargparse.ArgumentParser:
 
 
 def _cost() -> jsonargparse.ArgumentParser:
-    parser = _new("cost", "Count parameters and multiply-accumulates.", COST)
+    parser = _new("cost", "Count parameters and multiply-accumulates.", texts.COST)
     _add_network(parser, "network")
     parser.add_argument(
         "--input_size", type=list[int], default=[1, 3, 224, 224], help="batch, channels, H, W"
@@ -288,7 +202,7 @@ def _cost() -> jsonargparse.ArgumentParser:
 
 
 def _tables() -> jsonargparse.ArgumentParser:
-    parser = _new("tables", "Recompute the sizes in the papers' tables.", TABLES)
+    parser = _new("tables", "Recompute the sizes in the papers' tables.", texts.TABLES)
     parser.add_argument("--paper", type=str | None, default=None, help="only of this paper")
     parser.add_argument(
         "--model", type=str | None, default=None, help="only networks with this part in the name"
@@ -304,7 +218,7 @@ def _tables() -> jsonargparse.ArgumentParser:
 
 
 def _doctor() -> jsonargparse.ArgumentParser:
-    parser = _new("doctor", "Say what will hurt in a network, each with its fix.", DOCTOR)
+    parser = _new("doctor", "Say what will hurt in a network, each with its fix.", texts.DOCTOR)
     _add_network(parser, "network, or the weights file or folder of a run")
     parser.add_argument(
         "--input_size",
@@ -320,7 +234,7 @@ def _doctor() -> jsonargparse.ArgumentParser:
 
 
 def _audit() -> jsonargparse.ArgumentParser:
-    parser = _new("audit", "Compare somebody's block with its authors' definition.", AUDIT)
+    parser = _new("audit", "Compare somebody's block with its authors' definition.", texts.AUDIT)
     parser.add_argument("target", type=str, help="FILE.py:Class")
     parser.add_argument("--as", type=str, default="ca", help="our block")
     parser.add_argument(
@@ -332,7 +246,7 @@ def _audit() -> jsonargparse.ArgumentParser:
 
 def _add_data_verbs(parser: jsonargparse.ArgumentParser) -> None:
     verbs = parser.add_subcommands(required=True, dest="what", help="what to do")
-    check = _new("data check", "Find what is wrong with data before training.", DATA_CHECK)
+    check = _new("data check", "Find what is wrong with data before training.", texts.DATA_CHECK)
     check.add_argument("source", type=str, help="folder, or 'scenes'")
     check.add_argument(
         "--task",
