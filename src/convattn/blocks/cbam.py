@@ -23,9 +23,26 @@ from convattn.ops import global_mean
 
 __all__ = ["CBAM"]
 
+
+# The gradient of a maximum is laid out as what was reduced. On a channels_last map a view with the
+# channels last is reduced, or the gradient would have to be laid out anew before the convolutions.
+def _global_max(x: Tensor) -> Tensor:
+    """(N, C, *axes) -> (N, C); as in max_pool2d the gradient goes to one entry."""
+    if x.is_contiguous():
+        return x.flatten(2).max(2).values
+    return x.movedim(1, -1).flatten(1, -2).max(1).values
+
+
+def _channel_max(x: Tensor) -> Tensor:
+    """(N, C, *axes) -> (N, 1, *axes)."""
+    if x.is_contiguous():
+        return x.max(1, keepdim=True).values
+    return x.movedim(1, -1).max(-1).values.unsqueeze(1)
+
+
 _POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "avg": global_mean,
-    "max": lambda x: x.flatten(2).max(2).values,  # as max_pool2d, the gradient goes to one entry
+    "max": _global_max,
     "lp": lambda x: torch.linalg.vector_norm(x.flatten(2), 2, 2),
     "lse": lambda x: x.flatten(2).logsumexp(2),
 }
@@ -129,7 +146,7 @@ class CBAM(GateBlock):
 
     def _spatial_gate(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, H, W)."""
-        mean, maximum = x.mean(1, keepdim=True), x.max(1, keepdim=True).values
+        mean, maximum = x.mean(1, keepdim=True), _channel_max(x)
         if self.light:
             pooled = (mean + maximum) / 2
         else:
