@@ -277,7 +277,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_sample(augment: str) -> No
     changed = [not torch.equal(alone[0, i], alone[1, i]) for i in range(16)]
     assert sum(changed) >= 12  # epochs differ
     other = task_of(replace(config, seed=1))
-    differ = [not torch.equal(other.train_set[0, i].images, alone[0, i]) for i in range(16)]
+    differ = [not torch.equal(other.train_set[0, i][0], alone[0, i]) for i in range(16)]
     assert sum(differ) >= 12
 
 

@@ -77,7 +77,7 @@ def test_label_maps_follow_the_pixels(augment: str) -> None:
     ignored = 0
     for seed in range(12):
         with seeded(seed):
-            found, labels = transform(image, mask)
+            found, labels = transform(SegmentationSample(image, mask, "x"))
         assert found.shape == (3, 32, 32)
         assert labels.shape == (32, 32)
         assert set(labels.unique().tolist()) <= {0, 7, IGNORED}

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from convattn.core.config import TrainConfig
 from convattn.core.errors import ArgumentError
 from convattn.core.names import require
-from convattn.core.seeds import derive, seeded
+from convattn.core.seeds import derive
 from convattn.data.classification import (
     ClassificationData,
     ImageSet,
@@ -25,6 +24,7 @@ from convattn.data.classification import (
 )
 from convattn.tasks.networks import build_network, class_tensors, parameter_groups, rebuild_network
 from convattn.tasks.plots import write_confusion
+from convattn.tasks.sets import TestSet, TrainSet
 from convattn.tasks.transforms import Transform, normalise, test_transform, train_transform
 
 __all__ = ["Classification"]
@@ -38,33 +38,6 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     indices: Tensor
-
-
-class TrainSet(Dataset[Batch]):
-    """Maps (epoch, index) to one augmented sample; the same pair gives the same bits."""
-
-    def __init__(self, images: ImageSet, transform: Transform, seed: int) -> None:
-        self.images, self.transform, self.seed = images, transform, seed
-
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
-        epoch, index = key
-        with seeded(derive(self.seed, "augment", epoch, index)):
-            image = self.transform(self.images.image(index))
-        return Batch(image, self.images.labels[index], torch.tensor(index))
-
-
-class TestSet(Dataset[Batch]):
-    """Maps an index to one sample."""
-
-    def __init__(self, images: ImageSet, transform: Transform) -> None:
-        self.images, self.transform = images, transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Batch:
-        image = self.transform(self.images.image(index))
-        return Batch(image, self.images.labels[index], torch.tensor(index))
 
 
 class Classification:
@@ -124,9 +97,15 @@ class Classification:
             )
         self.model = model
         self.train_set = TrainSet(
-            data.train, train_transform(config.augment, size, native), config.seed
+            partial(_labelled, data.train),
+            partial(_prepared, train_transform(config.augment, size, native)),
+            config.seed,
         )
-        self.test_set = TestSet(data.test, test_transform(size, native))
+        self.test_set = TestSet(
+            len(data.test),
+            partial(_labelled, data.test),
+            partial(_prepared, test_transform(size, native)),
+        )
         self.train_size = len(data.train)
         self.fingerprint = data.fingerprint
         self.confusion = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
@@ -154,9 +133,10 @@ class Classification:
         """Accuracy of the largest class, and of a line through the pixels."""
         return {"chance": chance_level(data), "linear on pixels": linear_baseline(data)}
 
-    def collate(self, samples: list[Batch]) -> Batch:
+    def collate(self, samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
         """Stack the samples."""
-        return Batch(*map(torch.stack, zip(*samples, strict=True)))
+        images, labels, indices = zip(*samples, strict=True)
+        return Batch(torch.stack(images), torch.stack(labels), torch.tensor(indices))
 
     def batch_size(self, batch: Batch) -> int:
         """N."""
@@ -204,6 +184,14 @@ class Classification:
     def _images(self, batch: Batch) -> Tensor:
         images = normalise(batch.images)
         return images.to(memory_format=torch.channels_last) if self._channels_last else images
+
+
+def _labelled(images: ImageSet, index: int) -> tuple[Tensor, Tensor]:
+    return images.image(index), images.labels[index]
+
+
+def _prepared(transform: Transform, sample: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return transform(sample[0]), sample[1]
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from convattn.core.names import require
-from convattn.data.samples import IGNORED, DetectionSample
+from convattn.data.samples import IGNORED, DetectionSample, SegmentationSample
 from convattn.tasks.transforms import MEAN
 
 __all__ = ["MapTransform", "ObjectTransform", "map_transform", "object_transform"]
 
-MapTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+MapTransform = Callable[[SegmentationSample], tuple[Tensor, Tensor]]
 ObjectTransform = Callable[[DetectionSample], tuple[Tensor, dict[str, Tensor]]]
 _FILL = tuple(round(255 * value) for value in MEAN)  # zero for the network
 
 
 def map_transform(augment: str, size: int) -> MapTransform:
-    """uint8 image (3, H, W) and label map (H, W) -> both with sides `size`, drawn from PyTorch.
+    """A sample -> image and label map, both with sides `size`, drawn from PyTorch.
 
     Args:
         augment: "none" (resized so that the short side fits, the centre cut out), "light" (scaled
@@ -46,8 +46,8 @@ def map_transform(augment: str, size: int) -> MapTransform:
             steps.append(v2.RandomPhotometricDistort())
     compose = v2.Compose(steps)
 
-    def transform(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        found, labels = compose(tensors.Image(image), tensors.Mask(mask))
+    def transform(sample: SegmentationSample) -> tuple[Tensor, Tensor]:
+        found, labels = compose(tensors.Image(sample.image), tensors.Mask(sample.mask))
         return found.as_subclass(Tensor), labels.as_subclass(Tensor)
 
     return transform

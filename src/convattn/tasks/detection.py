@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from convattn.core.config import TrainConfig
 from convattn.core.errors import ArgumentError
 from convattn.core.files import write_atomic
-from convattn.core.seeds import derive, seeded
+from convattn.core.seeds import derive
 from convattn.data.detection import open_detection
-from convattn.data.samples import DetectionData, DetectionSample, DetectionSet
+from convattn.data.samples import DetectionData, DetectionSample
 from convattn.models.dense import DETECTORS
 from convattn.tasks.dense_networks import build_dense, head_tensors, rebuild_dense
 from convattn.tasks.dense_pictures import draw_objects
-from convattn.tasks.dense_transforms import ObjectTransform, object_transform
+from convattn.tasks.dense_transforms import object_transform
 from convattn.tasks.detection_metrics import CocoMap, VocMap
 from convattn.tasks.networks import parameter_groups
+from convattn.tasks.sets import TestSet, TrainSet
 
 __all__ = ["Detection", "InstanceSegmentation"]
 
@@ -37,34 +37,6 @@ class Batch(NamedTuple):
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
     indices: Tensor
-
-
-class TrainSet(Dataset[Any]):
-    """Maps (epoch, index) to one augmented sample; the same pair gives the same bits."""
-
-    def __init__(self, samples: DetectionSet, transform: ObjectTransform, seed: int) -> None:
-        self.samples, self.transform, self.seed = samples, transform, seed
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor], int]:
-        epoch, index = key
-        found = self.samples.sample(index)
-        with seeded(derive(self.seed, "augment", epoch, index)):
-            image, target = self.transform(found)
-        return image, target, index
-
-
-class TestSet(Dataset[Any]):
-    """Maps an index to one sample, as it is."""
-
-    def __init__(self, samples: DetectionSet) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor], int]:
-        found = self.samples.sample(index)
-        return found.image, _truth(found), index
 
 
 class Detection:
@@ -131,8 +103,8 @@ class Detection:
             self.facts |= network
             self.parameters = parameter_groups(model, config, partial(head_tensors, model))
         self.model = model
-        self.train_set = TrainSet(data.train, object_transform(config.augment), config.seed)
-        self.test_set = TestSet(data.test)
+        self.train_set = TrainSet(data.train.sample, object_transform(config.augment), config.seed)
+        self.test_set = TestSet(len(data.test), data.test.sample, _as_is)
         self.train_size = len(data.train)
         self.fingerprint = data.fingerprint
         self.by_class: dict[str, dict[str, float]] = {}
@@ -242,6 +214,10 @@ class InstanceSegmentation(Detection):
     curves = ("mask_map", "map")
     masks = True
     models = ("mask_rcnn",)
+
+
+def _as_is(sample: DetectionSample) -> tuple[Tensor, dict[str, Tensor]]:
+    return sample.image, _truth(sample)
 
 
 def _truth(sample: DetectionSample) -> dict[str, Tensor]:

@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from convattn.core.config import TrainConfig
 from convattn.core.errors import ArgumentError
 from convattn.core.files import write_atomic
-from convattn.core.seeds import derive, seeded
-from convattn.data.samples import IGNORED, SegmentationData, SegmentationSet
+from convattn.core.seeds import derive
+from convattn.data.samples import IGNORED, SegmentationData, SegmentationSample
 from convattn.data.segmentation import open_segmentation
 from convattn.models.dense import SEGMENTERS
 from convattn.tasks.dense_networks import build_dense, head_tensors, rebuild_dense
 from convattn.tasks.dense_pictures import draw_label_maps
-from convattn.tasks.dense_transforms import MapTransform, map_transform
+from convattn.tasks.dense_transforms import map_transform
 from convattn.tasks.networks import parameter_groups
+from convattn.tasks.sets import TestSet, TrainSet
 from convattn.tasks.transforms import normalise
 
 __all__ = ["Segmentation", "ious"]
@@ -42,34 +42,6 @@ class Batch(NamedTuple):
     images: Tensor | list[Tensor]
     masks: Tensor | list[Tensor]
     indices: Tensor
-
-
-class TrainSet(Dataset[Any]):
-    """Maps (epoch, index) to one augmented sample; the same pair gives the same bits."""
-
-    def __init__(self, samples: SegmentationSet, transform: MapTransform, seed: int) -> None:
-        self.samples, self.transform, self.seed = samples, transform, seed
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
-        epoch, index = key
-        found = self.samples.sample(index)
-        with seeded(derive(self.seed, "augment", epoch, index)):
-            image, mask = self.transform(found.image, found.mask)
-        return image, mask, index
-
-
-class TestSet(Dataset[Any]):
-    """Maps an index to one sample, as it is."""
-
-    def __init__(self, samples: SegmentationSet) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        found = self.samples.sample(index)
-        return found.image, found.mask, index
 
 
 class Segmentation:
@@ -131,8 +103,10 @@ class Segmentation:
             self.facts |= network
             self.parameters = parameter_groups(model, config, partial(head_tensors, model))
         self.model = model
-        self.train_set = TrainSet(data.train, map_transform(config.augment, size), config.seed)
-        self.test_set = TestSet(data.test)
+        self.train_set = TrainSet(
+            data.train.sample, map_transform(config.augment, size), config.seed
+        )
+        self.test_set = TestSet(len(data.test), data.test.sample, _as_is)
         self.train_size = len(data.train)
         self.fingerprint = data.fingerprint
         self.confusion = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
@@ -247,6 +221,10 @@ def ious(confusion: Tensor) -> Tensor:
     """
     right = confusion.diagonal().double()
     return right / (confusion.sum(0) + confusion.sum(1) - confusion.diagonal())
+
+
+def _as_is(sample: SegmentationSample) -> tuple[Tensor, Tensor]:
+    return sample.image, sample.mask
 
 
 def _alike(batch: Batch) -> list[tuple[Tensor, Tensor]]:
