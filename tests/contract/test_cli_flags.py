@@ -80,11 +80,13 @@ FLAGS = {
     "audit": {"help", "as", "arguments", "attention_args"},
     "data": {"help"},
     "data check": {"help", "task", "data_args", "on_bad"},
+    "data shard": {"help", "task", "data_args", "on_bad", "max_mb"},
     "list": {"help"},
 }  # fmt: skip
 POSITIONS = {
     "eval": ["checkpoint"], "explain": ["checkpoint"], "cost": ["model"], "list": ["what"],
     "doctor": ["model"], "audit": ["target"], "data": ["what"], "data check": ["source"],
+    "data shard": ["source", "folder"],
 }  # fmt: skip
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "show_audit",
     "show_cost",
-    "show_data_check",
     "show_findings",
     "show_gates",
     "show_list",
@@ -180,23 +179,3 @@ def show_audit(options: dict[str, Any]) -> int:
     )
     print(report)
     return 0 if report.ok else 1
-
-
-def show_data_check(options: dict[str, Any]) -> int:
-    """What is wrong with data; 1 if anything would stop a training."""
-    from rich.progress import Progress
-
-    from convattn.data.check import check_data
-
-    given = options[options["what"]]
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        work = bar.add_task("reading")
-        reports = check_data(
-            given["source"],
-            given["task"],
-            lambda done, total: bar.update(work, completed=done, total=total),
-            **given["data_args"],
-        )
-    print("\n".join(map(str, reports)))
-    found = any(report.defects for report in reports)
-    return 1 if found and given["on_bad"] == "stop" else 0

@@ -62,7 +62,7 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
         ("tables", _tables(), "papers' tables beside what is recomputed"),
         ("doctor", _doctor(), "examine a network: gates, gradients, sizes, export"),
         ("audit", _audit(), "compare somebody's block with its authors' definition"),
-        ("data", data := _new("data", "Look after data.", ""), "check data before training"),
+        ("data", data := _new("data", "Look after data.", ""), "check data, write shards"),
         ("list", _list(), "list blocks, networks, authors' sources"),
     ):
         verbs.add_subcommand(verb, made, help=text)
@@ -248,20 +248,31 @@ def _add_data_verbs(parser: jsonargparse.ArgumentParser) -> None:
     verbs = parser.add_subcommands(required=True, dest="what", help="what to do")
     check = _new("data check", "Find what is wrong with data before training.", texts.DATA_CHECK)
     check.add_argument("source", type=str, help="folder, or 'scenes'")
-    check.add_argument(
-        "--task",
-        type=Literal["classification", "detection", "instance", "segmentation"] | None,
-        default=None,
-        help="read it for this task; default: for every task that it serves",
-    )
-    check.add_argument("--data_args", type=dict[str, Any], default={}, help="the data's options")
-    check.add_argument(
-        "--on_bad",
-        type=Literal["stop", "skip"],
-        default="stop",
-        help="whether defects would stop a training or be left out of it",
+    _add_reading(
+        check,
+        "read it for this task; default: for every task that it serves",
+        "whether defects would stop a training or be left out of it",
     )
     verbs.add_subcommand("check", check, help="find what is wrong")
+    shard = _new("data shard", "Write data as WebDataset's tar files.", texts.DATA_SHARD)
+    shard.add_argument("source", type=str, help="folder, or 'scenes'")
+    shard.add_argument("folder", type=str, help="where to, new or empty")
+    shard.add_argument("--max_mb", type=int, default=256, help="largest shard in megabytes")
+    _add_reading(
+        shard,
+        "what the shards are for; needed where the source serves several tasks",
+        "whether defects stop the writing or are left out",
+    )
+    verbs.add_subcommand("shard", shard, help="write it for many machines")
+
+
+def _add_reading(parser: jsonargparse.ArgumentParser, task: str, on_bad: str) -> None:
+    """How a source is read."""
+    tasks = Literal["classification", "detection", "instance", "segmentation"] | None
+    choice = Literal["stop", "skip"]
+    parser.add_argument("--task", type=tasks, default=None, help=task)
+    parser.add_argument("--data_args", type=dict[str, Any], default={}, help="the data's options")
+    parser.add_argument("--on_bad", type=choice, default="stop", help=on_bad)
 
 
 def _version() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convattn.cli import look
+from convattn.cli.data import look_after_data
 from convattn.cli.parser import compare_config, train_config
 from convattn.core.config import TrainConfig, differences
 from convattn.core.errors import (
@@ -136,5 +137,5 @@ _VERBS: dict[str, Callable[[dict[str, Any]], int]] = {
     "demo": _demo,
     "doctor": look.show_findings,
     "audit": look.show_audit,
-    "data": look.show_data_check,
+    "data": look_after_data,
 }

@@ -7,6 +7,7 @@ __all__ = [
     "COMPARE",
     "COST",
     "DATA_CHECK",
+    "DATA_SHARD",
     "DEMO",
     "DOCTOR",
     "EVAL",
@@ -99,6 +100,15 @@ examples:
   convattn data check path/to/VOCdevkit --task detection
   convattn data check path/to/images --on_bad skip     report, and exit with 0
 Exit code 0: nothing found or to be skipped, 1: something, 2: wrong arguments.
+"""
+DATA_SHARD = """\
+Any data of any task, checked, as tar files that WebDataset reads and `--data FOLDER` takes. Image
+files are kept as they are.
+
+examples:
+  convattn data shard path/to/imagenet shards/imagenet
+  convattn data shard path/to/VOCdevkit shards/voc --task segmentation --max_mb 100
+  convattn train --data shards/imagenet --augment imagenet
 """
 DEMO = """\
 Trains MobileNetV2 without attention and with SE, CBAM, ECA and CA on the embedded digit scenes,

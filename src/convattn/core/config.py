@@ -52,7 +52,7 @@ class TrainConfig:
         checkpoint: file with weights of the network without blocks (.pt, .pth, .safetensors), or
             folder of a run; its class head may be for other classes.
         freeze_host: only blocks and class head are trained.
-        data: "scenes" (embedded digit scenes), an ImageFolder tree, or a CIFAR-10 pack.
+        data: "scenes" (embedded digit scenes) or a folder; its format is told from its content.
         data_args: arguments of the data, such as {train_count: 4000} for scenes.
         imgsz: side of the square training images in pixels; null keeps the data's own size, 224
             for photographs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from convattn.core.checks import check_choice
 from convattn.core.errors import DataNotFoundError
@@ -14,6 +14,7 @@ from convattn.data.classification import open_classification
 from convattn.data.defects import Defect, counted
 from convattn.data.detection import ACCEPTED as BOXES
 from convattn.data.detection import detection_format, open_detection
+from convattn.data.formats import shards
 from convattn.data.images import shown
 from convattn.data.options import existing_folder
 from convattn.data.samples import DetectionData, SegmentationData
@@ -77,6 +78,9 @@ def tasks_of(source: str | os.PathLike[str]) -> tuple[DataTask, ...]:
     if str(source) == "scenes":
         return ("classification", "instance", "segmentation")
     folder = existing_folder(source, IMAGES)
+    sharded = shards.task_of(folder)
+    if sharded in _ACCEPTED:
+        return (cast(DataTask, sharded),)
     boxes, label_maps = detection_format(folder), segmentation_format(folder)
     if boxes == "coco":  # whose label maps come from the same file
         return ("instance",)

@@ -19,7 +19,7 @@ from convattn.core.errors import DataError, DataNotFoundError
 from convattn.data import image_files
 from convattn.data.baseline import chance_level, linear_baseline
 from convattn.data.defects import OnBad, check_on_bad
-from convattn.data.formats import cifar, image_folder
+from convattn.data.formats import cifar, image_folder, shards
 from convattn.data.images import shown
 from convattn.data.options import SCENE_OPTIONS, check_options, existing_folder
 from convattn.data.scenes import DigitScenes, scenes_fingerprint
@@ -35,7 +35,8 @@ __all__ = [
 
 ACCEPTED = (
     "Accepted: 'scenes' (embedded, no files), a folder with train/CLASS/*.jpg and val/CLASS/*.jpg "
-    "(or test/), a folder with CLASS/*.jpg, or a CIFAR-10 pack (meta.json and .webp mosaics)."
+    "(or test/), a folder with CLASS/*.jpg, a CIFAR-10 pack (meta.json and .webp mosaics), or "
+    "shards (`convattn data shard`)."
 )
 
 
@@ -51,14 +52,14 @@ def open_classification(
 
     Args:
         source: "scenes" for the embedded digit scenes, else a folder (`./scenes` for one of that
-            name): an ImageFolder tree or the CIFAR-10 pack.
+            name): an ImageFolder tree, the CIFAR-10 pack or shards.
         on_bad: What to do about damaged images in a folder: "stop" or "skip" (and report) them.
-        verify: Decode every file of a folder once, first. Without it a damaged file is met only
-            when its turn comes, and raises then.
+        verify: Decode every file of a folder once, first (of shards: compare checksums). Without
+            it a damaged file is met only when its turn comes, and raises then.
         progress: Called with (done, total) while files are verified.
         **options: Of scenes: `train_count` (2000), `test_count` (500) and `DigitScenes`' own. Of
             folders: `test_share` (0.2), used where there is no test folder. Of the pack:
-            `train_count` and `test_count` (all).
+            `train_count` and `test_count` (all). Of shards: none.
 
     Raises:
         DataNotFoundError: There is nothing there that could be read.
@@ -73,6 +74,9 @@ def open_classification(
     elif cifar.is_pack(folder := existing_folder(source, ACCEPTED)):
         check_options(options, ("train_count", "test_count"), "a CIFAR pack")
         data = _pack(folder, **options)
+    elif shards.task_of(folder):
+        check_options(options, (), "shards")
+        data = shards.open_images(folder, verify, progress)
     elif not image_folder.class_folders(folder):
         found = sorted(shown(name) for name in os.listdir(folder))
         inside = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")

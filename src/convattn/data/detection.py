@@ -10,7 +10,7 @@ from typing import Any
 
 from convattn.core.errors import DataError, DataNotFoundError
 from convattn.data.defects import Defect, OnBad, check_on_bad, shifted, stop
-from convattn.data.formats import coco, voc
+from convattn.data.formats import coco, shards, voc
 from convattn.data.images import shown
 from convattn.data.options import SCENE_OPTIONS, check_options, existing_folder, own_classes
 from convattn.data.records import Record, RecordedDetections, check_records, fingerprint
@@ -22,13 +22,15 @@ __all__ = ["ACCEPTED", "detection_format", "open_detection"]
 
 ACCEPTED = (
     "Accepted: 'scenes' (embedded, no files), COCO JSON (annotations/instances_train2017.json or "
-    "instances_train.json, with images), or Pascal VOC (Annotations/*.xml, ImageSets/Main/*.txt, "
-    "JPEGImages/, also several as VOC2007 and VOC2012)."
+    "instances_train.json, with images), Pascal VOC (Annotations/*.xml, ImageSets/Main/*.txt, "
+    "JPEGImages/, also several as VOC2007 and VOC2012), or shards (`convattn data shard`)."
 )
 
 
 def detection_format(folder: Path) -> str | None:
-    """'coco' or 'voc' if the folder's content says so, else None."""
+    """'shards', 'coco' or 'voc' if the folder's content says so, else None."""
+    if shards.task_of(folder):
+        return "shards"
     if coco.splits(folder):
         return "coco"
     if any(voc.lists_of(tree, "Main") for tree in voc.trees(folder)):
@@ -48,16 +50,17 @@ def open_detection(
     """Open and check data with boxes.
 
     Args:
-        source: "scenes" for the embedded digit scenes, else a folder in COCO's or VOC's layout;
-            where a folder of images is expected, a .tar of it may lie.
+        source: "scenes" for the embedded digit scenes, else a folder in COCO's or VOC's layout
+            (where a folder of images is expected, a .tar of it may lie) or of shards.
         masks: Whether objects need masks, which VOC XML has not; None asks the data.
         on_bad: What to do about defects: "stop", or "skip" (and report) them. An object is left
             out alone; an image only if it is unreadable or loses its last object.
-        verify: Decode every image and mask once, first.
+        verify: Decode every image and mask once, first (of shards: compare checksums).
         progress: Called with (done, total) while files are verified.
         **options: Of scenes: `train_count` (1000), `test_count` (200) and `DigitScenes`' own,
             with `size` 128 and `digits` (1, 3). Of VOC: `train_list`, `test_list` (trainval and
-            test if there is a test list, else train and val) and `classes`. Of COCO: none.
+            test if there is a test list, else train and val) and `classes`. Of COCO and shards:
+            none.
 
     Raises:
         DataNotFoundError: There is nothing there that could be read.
@@ -71,6 +74,9 @@ def open_detection(
         return _scenes(masks is not False, **options)
     folder = existing_folder(source, ACCEPTED)
     kind = detection_format(folder)
+    if kind == "shards":
+        check_options(options, (), "shards")
+        return shards.open_objects(folder, masks, verify, progress)
     if kind == "coco":
         check_options(options, (), "COCO data")
         found = _coco(folder)

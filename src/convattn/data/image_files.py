@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convattn.core.errors import DataError
 from convattn.data.defects import OnBad, check_on_bad, in_threads
-from convattn.data.images import cause_of, read_image, shown
+from convattn.data.images import cause_of, read_bytes, read_image, shown
 
 __all__ = ["ImageFiles", "check_images", "fingerprint"]
 
@@ -45,6 +45,14 @@ class ImageFiles:
     def image(self, index: int) -> Tensor:
         """The pixels: uint8 (3, H, W). Raises `DataError` with path and cause."""
         return read_image(self.path(index))
+
+    def image_file(self, index: int) -> tuple[str, bytes]:
+        """The file's name and content; raises `DataError` if it has become unreadable."""
+        path = self.path(index)
+        try:
+            return self.names[index], read_bytes(path)
+        except (OSError, DataError) as error:
+            raise DataError(f"{shown(path)}: {cause_of(error, path)}") from error
 
     def keep(self, wanted: list[int]) -> ImageFiles:
         """Only these samples."""

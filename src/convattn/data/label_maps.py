@@ -64,6 +64,11 @@ class LabelledFiles:
         """The image file below the data's folder."""
         return self.pairs[index].name
 
+    def image_file(self, index: int) -> tuple[str, bytes]:
+        """The image as it is stored."""
+        pair = self.pairs[index]
+        return pair.image, pair.images.read(pair.image)
+
     def sample(self, index: int) -> SegmentationSample:
         """Image and label map; raises `DataError` if a file is unusable."""
         pair = self.pairs[index]

@@ -80,6 +80,11 @@ class RecordedDetections:
         """The file below the data's folder."""
         return self.records[index].name
 
+    def image_file(self, index: int) -> tuple[str, bytes]:
+        """The image as it is stored."""
+        record = self.records[index]
+        return record.file, record.store.read(record.file)
+
     def objects(self, index: int) -> int:
         """Number of objects that are not crowds."""
         return sum(not found.crowd for found in self.records[index].objects)

@@ -79,6 +79,9 @@ class DetectionSet(Protocol):
     def sample_id(self, index: int) -> str:
         """A printable name for messages."""
 
+    def image_file(self, index: int) -> tuple[str, bytes] | None:
+        """The name and content of the image's file; None if it is not one file."""
+
     def objects(self, index: int) -> int:
         """Number of objects that are not crowds, without decoding."""
 
@@ -93,6 +96,9 @@ class SegmentationSet(Protocol):
 
     def sample_id(self, index: int) -> str:
         """A printable name for messages."""
+
+    def image_file(self, index: int) -> tuple[str, bytes] | None:
+        """The name and content of the image's file; None if it is not one file."""
 
 
 @dataclass(frozen=True)

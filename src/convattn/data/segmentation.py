@@ -1,6 +1,6 @@
 """Any data with label maps, opened by one call and checked.
 
-Digit scenes, Pascal VOC, Cityscapes, CamVid and its like, and COCO JSON with masks.
+Digit scenes, Pascal VOC, Cityscapes, CamVid and its like, COCO JSON with masks, and shards.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from convattn.core.errors import DataError, DataNotFoundError
 from convattn.data.defects import Defect, OnBad, check_on_bad, shifted, stop
 from convattn.data.detection import detection_format, open_detection
-from convattn.data.formats import camvid, cityscapes, voc
+from convattn.data.formats import camvid, cityscapes, shards, voc
 from convattn.data.images import shown
 from convattn.data.label_maps import LabelledFiles, Pair, check_pairs, fingerprint, lookup
 from convattn.data.options import check_options, existing_folder
@@ -27,15 +27,17 @@ __all__ = ["ACCEPTED", "open_segmentation", "segmentation_format"]
 ACCEPTED = (
     "Accepted: 'scenes' (embedded, no files), Pascal VOC (SegmentationClass/, JPEGImages/, "
     "ImageSets/Segmentation/*.txt), Cityscapes (leftImg8bit/, gtFine/), CamVid (train/, "
-    "trainannot/, ...), any data as images/SPLIT/, labels/SPLIT/ with a meta.json, or COCO JSON "
-    "with masks."
+    "trainannot/, ...), any data as images/SPLIT/, labels/SPLIT/ with a meta.json, COCO JSON with "
+    "masks, or shards (`convattn data shard`)."
 )
 _AUGMENTED = ("trainaug", "train_aug")
 _TESTS = ("val", "test")
 
 
 def segmentation_format(folder: Path) -> str | None:
-    """'voc', 'cityscapes', 'camvid' or 'coco' if the folder's content says so, else None."""
+    """The format by the folder's content, such as 'voc' or 'shards'; None if it is not known."""
+    if shards.task_of(folder):
+        return "shards"
     if any(voc.lists_of(tree, "Segmentation") for tree in voc.trees(folder)):
         return "voc"
     if cityscapes.found_in(folder):
@@ -58,7 +60,7 @@ def open_segmentation(
     Args:
         source: "scenes" for the embedded digit scenes, else a folder.
         on_bad: What to do about defects: "stop", or "skip" (and report) those images.
-        verify: Decode every image and label map once, first.
+        verify: Decode every image and label map once, first (of shards: compare checksums).
         progress: Called with (done, total) while files are verified.
         **options: Of scenes: as `open_detection`. Of folders: `test_split` (val if it is there,
             else test). Of VOC: `train_list`, `test_list` (trainaug if that list and
@@ -73,7 +75,10 @@ def open_segmentation(
     check_on_bad(on_bad)
     folder = None if str(source) == "scenes" else existing_folder(source, ACCEPTED)
     kind = "scenes" if folder is None else segmentation_format(folder)
-    if folder is None or kind == "coco":
+    if folder is not None and kind == "shards" and shards.task_of(folder) != "instance":
+        check_options(options, (), "shards")
+        return shards.open_label_maps(folder, verify, progress)
+    if folder is None or kind in ("coco", "shards"):
         shared: dict[str, Any] = {"on_bad": on_bad, "verify": verify, "progress": progress}
         objects = open_detection(source, masks=True, **shared, **options)
         return SegmentationData(

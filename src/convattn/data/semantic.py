@@ -33,6 +33,10 @@ class SemanticView:
         """As the objects'."""
         return self.objects.sample_id(index)
 
+    def image_file(self, index: int) -> tuple[str, bytes] | None:
+        """As the objects'."""
+        return self.objects.image_file(index)
+
     def sample(self, index: int) -> SegmentationSample:
         """Image and label map."""
         found = self.objects.sample(index)

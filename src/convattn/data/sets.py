@@ -25,6 +25,9 @@ class ImageSet(Protocol):
     def sample_id(self, index: int) -> str:
         """A printable name for messages: a path, or 'scenes/train/17'."""
 
+    def image_file(self, index: int) -> tuple[str, bytes] | None:
+        """The name and content of the image's file; None if it is not one file."""
+
 
 @dataclass(frozen=True)
 class ClassificationData:

@@ -40,6 +40,9 @@ class PackedImages:
         """The pixels: uint8 (3, 32, 32); a view, copy before changing it in place."""
         return self.images[index]
 
+    def image_file(self, index: int) -> None:
+        """None: a file holds 10,000 pictures."""
+
     def sample_id(self, index: int) -> str:
         """Mosaic and tile: 'train_1/17'."""
         rest = index

@@ -134,6 +134,9 @@ class DigitScenes:
         """The scene's name, for messages: 'scenes/train/17'."""
         return f"scenes/{self.split}/{index}"
 
+    def image_file(self, index: int) -> None:
+        """None: scenes are drawn."""
+
     def image(self, index: int) -> Tensor:
         """The pixels of scene `index`: uint8 (3, S, S), kept after the first call.
 

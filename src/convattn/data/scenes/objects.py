@@ -28,6 +28,9 @@ class SceneDetections:
         """As the scenes': 'scenes/train/17'."""
         return self.scenes.sample_id(index)
 
+    def image_file(self, index: int) -> None:
+        """None: scenes are drawn."""
+
     def objects(self, index: int) -> int:
         """Number of digits."""
         return len(self._scene(index)[1])
