@@ -23,7 +23,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SOURCES = Path(__file__).resolve().parent
 TARGET = Path("convattn/ops/libconvattn.so")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
-PROCESSORS = {"baseline": ""}
+PROCESSORS = {"baseline": ""}  # the files of kernels/ are compiled for each, those of ops/ once
 if X86:
     PROCESSORS["avx2"] = "-mavx2 -mfma"
     PROCESSORS["avx512"] = (
@@ -51,10 +51,17 @@ def compile_library(target: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         flags = [*COMMON, *(["-DCONVATTN_X86"] if X86 else [])]
-        units = [(SOURCES / "ops.cpp", folder / "ops.o", ["-O2", *flags])]
-        for processor, more in PROCESSORS.items():
-            own = ["-O3", *flags, f"-DCONVATTN_ISA={processor}", *more.split()]
-            units.append((SOURCES / "kernels.cpp", folder / f"{processor}.o", own))
+        units = [
+            (
+                source,
+                folder / f"{processor}-{source.stem}.o",
+                ["-O3", *flags, f"-DCONVATTN_ISA={processor}", *own.split()],
+            )
+            for processor, own in PROCESSORS.items()
+            for source in sorted(SOURCES.glob("kernels/*.cpp"))
+        ]
+        for source in sorted(SOURCES.glob("ops/*.cpp")):
+            units.append((source, folder / f"{source.stem}.o", ["-O2", *flags]))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(
                 pool.map(lambda u: _run([compiler, *u[2], "-c", str(u[0]), "-o", str(u[1])]), units)

@@ -37,10 +37,11 @@ struct Strip {
     int64_t channel, place;
 };
 
-// Functions of one thread. A range of planes is of one tensor (N * C planes of H * W values);
-// `end` of a tensor is where its memory ends. T is float, or uint16_t for bfloat16.
+// The tables hold functions of one thread, which the files of kernels/ fill. A range of planes is of
+// one tensor (N * C planes of H * W values); `end` of a tensor is where its memory ends. T is float,
+// or uint16_t for bfloat16.
 template <class T>
-struct Table {
+struct Means {
     // Means of each plane over its columns and over its rows; Strip.channel steps from plane to plane.
     void (*strip_means)(const T* x, const T* end, int64_t planes, Shape shape, Strip rows,
                         Strip columns);
@@ -50,12 +51,20 @@ struct Table {
                              Strip rows, Strip columns);
     void (*means_last)(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
                        float* to);
+};
+
+template <class T>
+struct Gating {
     // y = x * a * b + (what is added) on planes [first, last) of the tensor.
     void (*gate)(Gates gates, Added added, const T* x, const T* end, T* y, int64_t first,
                  int64_t last, Shape shape);
     // On rows [first, last) of one image; `limit` ends what this thread may write.
     void (*gate_last)(Gates gates, Added added, const T* x, const T* end, T* y, T* limit,
                       int64_t first, int64_t last, Shape shape);
+};
+
+template <class T>
+struct Gradients {
     // The gradients da and db of y = x * a * b, in the layout of a and b, from planes [first, last)
     // of a tensor of `size` values; those of positions are added to, an image apart by `positions`.
     void (*reduce)(Gates gates, const T* dy, const T* x, int64_t size, int64_t first, int64_t last,
@@ -80,7 +89,7 @@ struct Network2 {
     int64_t from, length;        // the places of f that it takes
 };
 
-struct Middle {
+struct Layers {
     void (*encode)(Network net, const float* z, float* f);
     // Gates (channels, length) of channels [first, last) at to + first * length.
     void (*decode)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
@@ -90,8 +99,15 @@ struct Middle {
                         float* to);
 };
 
+template <class T>
+struct Table {
+    const Means<T>* means;
+    const Gating<T>* gating;
+    const Gradients<T>* gradients;
+};
+
 struct Kernels {
-    Middle middle;
+    const Layers* layers;
     Table<float> full;
     Table<uint16_t> half;
     const char* name;

@@ -26,7 +26,7 @@ _gate_gradients = torch.ops.convattn.gate_gradients.default
 _map_gradient = torch.ops.convattn.map_gradient.default
 
 _LARGE = 1 << 22  # values; smaller results mostly lie where earlier ones did
-# By which axes a gate extends; the pairs that csrc/kernels.cpp has code for.
+# By which axes a gate extends; the pairs that csrc/kernels/gates.h has code for.
 _PAIRS = {("ch", "cw"), ("cw", "ch"), ("c", "hw")}
 
 

@@ -1,0 +1,101 @@
+// The gradients of gates.
+#include "gates.h"
+#include "operators.h"
+
+namespace convattn {
+namespace {
+
+// Where the gradient of a gate goes: its tensor, with a margin of its own where it is added to.
+class Gradient {
+   public:
+    Gradient(const Tensor& gate, Kind kind, const Map& map) : kind_(kind), map_(map) {
+        if (kind == NONE) {
+            tensor = empty({0}, aoti_torch_dtype_float32());
+            return;
+        }
+        tensor = empty({gate.sizes, gate.sizes + 4}, gate.dtype);
+        image_ = tensor.numel() / map.n;
+        if (kind == POSITION || gate.dtype != aoti_torch_dtype_float32()) {
+            stride = kind == POSITION ? image_ + BEHIND : image_;
+            own_.reset(new float[map.n * stride]());
+            values = own_.get();
+        } else {
+            stride = image_;
+            values = static_cast<float*>(tensor.data);
+        }
+    }
+    Strip of_image(int64_t n) const {
+        const int64_t length = kind_ == ROW      ? map_.shape.height
+                               : kind_ == COLUMN ? map_.shape.width
+                                                 : 1;
+        return {values + n * stride, kind_ == POSITION ? 0 : length, 1};
+    }
+    StableIValue finish() {
+        if (own_) {
+            typed(tensor, [&](auto* to) {
+                for (int64_t n = 0; n < map_.n; ++n) {
+                    for (int64_t i = 0; i < image_; ++i) {
+                        narrow(own_[n * stride + i], to + n * image_ + i);
+                    }
+                }
+            });
+        }
+        return tensor.release();
+    }
+
+    Tensor tensor{nullptr};
+    float* values = nullptr;
+    int64_t stride = 0;
+
+   private:
+    Kind kind_;
+    const Map& map_;
+    int64_t image_ = 0;
+    std::unique_ptr<float[]> own_;
+};
+
+}  // namespace
+
+void gate_gradients(Stack stack, uint64_t, uint64_t) {
+    const Tensor dy = take(stack[0]), x = take(stack[1]), a = take(stack[2]);
+    const Tensor b = take_optional(stack[3]);
+    const Map map(x), map_dy(dy);
+    if (map.n != map_dy.n || map.image != map_dy.image || dy.dtype != x.dtype ||
+        !has_strides(dy, map.last ? std::initializer_list<int>{1, 3, 2, 0}
+                                  : std::initializer_list<int>{3, 2, 1, 0})) {
+        refuse("the gradient is not of the map's shape, type and format");
+    }
+    const Values va(a, map), vb(b, map);
+    Gradient da(a, va.kind, map), db(b, vb.kind, map);
+    typed(x, [&](auto* data) {
+        const auto* from = static_cast<decltype(data)>(dy.data);
+        const int64_t channels = map.shape.channels, size = map.n * map.image;
+        const bool positions = va.kind == POSITION || vb.kind == POSITION;
+        if (!map.last) {
+            const Gates gates = {va.kind, vb.kind, va.all(), vb.all()};
+            const int64_t together = positions ? channels : 1;  // planes that one thread takes
+            const int64_t stride = va.kind == POSITION ? da.stride : db.stride;
+            parallel(map.n * channels / together, together * map.positions,
+                     [&](int64_t first, int64_t last) {
+                         table(data).gradients->reduce(gates, from, data, size, first * together,
+                                            last * together, map.shape, da.values, db.values,
+                                            stride);
+                     });
+            return;
+        }
+        const int64_t parts = positions ? 1 : (channels + 15) / 16;
+        parallel(map.n * parts, map.image / parts, [&](int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; ++i) {
+                const int64_t n = i / parts, c = i % parts * 16, at = n * map.image;
+                const Gates gates = {va.kind, vb.kind, va.of_image(n), vb.of_image(n)};
+                table(data).gradients->reduce_last(gates, from + at, data + at, size - at, c,
+                                        positions ? channels : std::min(channels, c + 16),
+                                        map.shape, da.of_image(n), db.of_image(n));
+            }
+        });
+    });
+    stack[0] = da.finish();
+    stack[1] = db.finish();
+}
+
+}  // namespace convattn

@@ -1,0 +1,39 @@
+// What ops/_library.py calls: the operators made known to PyTorch.
+#include "operators.h"
+#include "tensor.h"
+
+namespace {
+
+using namespace convattn;
+
+void implement(const char* name, void (*kernel)(Stack, uint64_t, uint64_t)) {
+    static TorchLibraryHandle library = [] {
+        TorchLibraryHandle made = nullptr;
+        check(aoti_torch_library_init_impl("convattn", "CPU", __FILE__, __LINE__, &made));
+        return made;
+    }();
+    check(torch_library_impl(library, name, kernel, BUILT_FOR));
+}
+
+}  // namespace
+
+extern "C" {
+
+__attribute__((visibility("default"))) int32_t convattn_interface() { return 2; }
+
+__attribute__((visibility("default"))) const char* convattn_processor() { return kernels().name; }
+
+__attribute__((visibility("default"))) int32_t convattn_register() {
+    try {
+        implement("coordinate_attention", coordinate_attention);
+        implement("strip_means", strip_means);
+        implement("global_mean", global_mean);
+        implement("apply_gates", apply_gates);
+        implement("gate_gradients", gate_gradients);
+        implement("map_gradient", map_gradient);
+    } catch (...) {
+        return 1;
+    }
+    return 0;
+}
+}
