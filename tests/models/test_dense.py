@@ -49,6 +49,19 @@ def test_sizes_that_torchvision_publishes(
         assert parameters(build(name, backbone, classes, **arguments)) == expected
 
 
+@pytest.mark.parametrize("width", [64, 256])
+def test_width_of_pyramid_and_heads(width: int) -> None:
+    classes, w = 10, width
+    with torch.device("meta"):
+        model = build("mask_rcnn", "resnet18", classes, width=width)
+        host = parameters(create_model("resnet18", features_only=True))
+    pyramid = sum(c * w + w for c in (64, 128, 256, 512)) + 4 * (9 * w * w + w)
+    proposals = 9 * w * w + w + 3 * (w + 1) + 12 * (w + 1)
+    boxes = (49 * w + 1) * 4 * w + (4 * w + 1) * 4 * w + (4 * w + 1) * 5 * (classes + 1)
+    masks = 4 * (9 * w * w + w) + 4 * w * w + w + (w + 1) * (classes + 1)
+    assert parameters(model) == host + pyramid + proposals + boxes + masks
+
+
 # houqb/ssdlite-pytorch-mobilenext, counted from its code; README of CoordAttention: 4.3M
 SSDLITE = [
     ("mobilenet_v2", 80, {"boxes": "coco"}, 4_304_138),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from convattn.core.checks import check_choice
+from convattn.core.checks import check_choice, check_positive
 from convattn.core.names import require
 from convattn.models.dense.features import Pyramid, freeze_norms, freeze_stages
 
@@ -15,11 +15,14 @@ __all__ = ["faster_rcnn", "mask_rcnn", "retinanet"]
 Norm = Literal["batch", "frozen"]
 
 
-def _pyramid(host: nn.Module, first: int, top: str, norm: Norm, frozen_stages: int) -> Pyramid:
+def _pyramid(
+    host: nn.Module, first: int, top: str, norm: Norm, frozen_stages: int, width: int
+) -> Pyramid:
     check_choice("a detector", "norm", norm, ("batch", "frozen"))
+    check_positive("a detector", "width", width)
     if norm == "frozen":
         freeze_norms(host)
-    pyramid = Pyramid(host, first, top)
+    pyramid = Pyramid(host, first, top, width)
     freeze_stages(host, frozen_stages)
     return pyramid
 
@@ -31,6 +34,7 @@ def retinanet(
     norm: Norm = "batch",
     frozen_stages: int = 0,
     p6: Literal["p5", "c5"] = "p5",
+    width: int = 256,
     **arguments: Any,
 ) -> nn.Module:
     """RetinaNet: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
@@ -42,6 +46,7 @@ def retinanet(
         frozen_stages: stages of the backbone that are not trained; 1 is stem and first stage.
         p6: what the first extra level is made from: the pyramid's last level (torchvision), or the
             backbone's last map (the paper, MMDetection, and so ECA's table).
+        width: channels of pyramid and heads, a multiple of 32; the papers' is 256.
         **arguments: of torchvision's `RetinaNet`, such as min_size and max_size.
     """
     anchors = require("torchvision.models.detection.anchor_utils", "train")
@@ -51,7 +56,7 @@ def retinanet(
     )
     generator = anchors.AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     check_choice("retinanet", "p6", p6, ("p5", "c5"))
-    pyramid = _pyramid(host, 8, p6, norm, frozen_stages)
+    pyramid = _pyramid(host, 8, p6, norm, frozen_stages, width)
     model = models.RetinaNet(pyramid, num_classes, anchor_generator=generator, **arguments)
     model.first_label = 0
     return model
@@ -63,6 +68,7 @@ def faster_rcnn(
     *,
     norm: Norm = "batch",
     frozen_stages: int = 0,
+    width: int = 256,
     **arguments: Any,
 ) -> nn.Module:
     """Faster R-CNN: Ren et al., NIPS 2015, with Lin et al.'s pyramid.
@@ -72,11 +78,13 @@ def faster_rcnn(
         num_classes: K; labels are 1 to K, 0 is the background.
         norm: as of `retinanet`.
         frozen_stages: as of `retinanet`.
+        width: channels of the pyramid and of the masks' head, a quarter of the boxes' head; the
+            papers' is 256.
         **arguments: of torchvision's `FasterRCNN`, such as min_size and max_size.
     """
     models = require("torchvision.models.detection.faster_rcnn", "train")
-    pyramid = _pyramid(host, 4, "pool", norm, frozen_stages)
-    model = models.FasterRCNN(pyramid, num_classes + 1, **_roi(pyramid, arguments))
+    pyramid = _pyramid(host, 4, "pool", norm, frozen_stages, width)
+    model = models.FasterRCNN(pyramid, **{**_roi(pyramid, num_classes), **arguments})
     model.first_label = 1
     return model
 
@@ -87,29 +95,33 @@ def mask_rcnn(
     *,
     norm: Norm = "batch",
     frozen_stages: int = 0,
+    width: int = 256,
     **arguments: Any,
 ) -> nn.Module:
     """Mask R-CNN: He et al., ICCV 2017. Arguments as of `faster_rcnn`."""
     models = require("torchvision.models.detection.mask_rcnn", "train")
-    pyramid = _pyramid(host, 4, "pool", norm, frozen_stages)
-    pool = _pool(pyramid, 14)
-    model = models.MaskRCNN(
-        pyramid, num_classes + 1, **{"mask_roi_pool": pool, **_roi(pyramid, arguments)}
-    )
+    pyramid = _pyramid(host, 4, "pool", norm, frozen_stages, width)
+    heads = {
+        "mask_roi_pool": _pool(pyramid, 14),
+        "mask_head": models.MaskRCNNHeads(width, (width,) * 4, 1),
+        "mask_predictor": models.MaskRCNNPredictor(width, width, num_classes + 1),
+    }
+    model = models.MaskRCNN(pyramid, **{**_roi(pyramid, num_classes), **heads, **arguments})
     model.first_label = 1
     return model
 
 
-def _roi(pyramid: Pyramid, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Pooling and anchors for the pyramid's names of levels: torchvision expects '0', '1', ..."""
+def _roi(pyramid: Pyramid, num_classes: int) -> dict[str, Any]:
+    """Anchors, pooling by the pyramid's names of levels (torchvision has others), boxes' head."""
     anchors = require("torchvision.models.detection.anchor_utils", "train")
-    levels = len(pyramid.body.chosen) + 1
+    models = require("torchvision.models.detection.faster_rcnn", "train")
+    levels, width = len(pyramid.body.chosen) + 1, pyramid.out_channels
     sizes = tuple((32 * 2**k,) for k in range(levels))
-    generator = anchors.AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * levels)
     return {
-        "rpn_anchor_generator": generator,
+        "rpn_anchor_generator": anchors.AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * levels),
         "box_roi_pool": _pool(pyramid, 7),
-        **arguments,
+        "box_head": models.TwoMLPHead(width * 7 * 7, 4 * width),
+        "box_predictor": models.FastRCNNPredictor(4 * width, num_classes + 1),
     }
 
 
