@@ -133,10 +133,10 @@ def test_train_eval_and_resume(shell: Shell, tmp_path: Path) -> None:
     assert {p.name for p in run.iterdir()} == expected
 
     assert shell("eval", "runs/a", "--device", "cpu") == 0
-    assert f"top1 {found[1]} %" in shell.out
+    assert f"top-1 {found[1]} %" in shell.out
     assert "20 images" in shell.out
     assert shell("eval", "runs/a/weights/last.pt", "--device", "cpu", "--batch", "3") == 0
-    assert f"top1 {found[1]} %" in shell.out
+    assert f"top-1 {found[1]} %" in shell.out
 
     before = load_checkpoint(run / "weights" / "last.pt")["model"]
     assert shell("train", "--resume", "runs/a") == 0
@@ -169,7 +169,7 @@ def test_train_and_eval_on_a_folder_of_photographs(shell: Shell, tmp_path: Path)
     assert (tmp_path / "runs" / "mobilenet_v2_se_2" / "summary.json").is_file()
     photos(tmp_path / "other", count=10)
     assert shell("eval", "runs/mobilenet_v2_se", "--data", "other", "--device", "cpu") == 0
-    assert "other, 4 images: top1" in shell.out
+    assert "other, 4 images: top-1" in shell.out
     photos(tmp_path / "wolves", ("cat", "wolf"))
     text = shell.refuses("eval", "runs/mobilenet_v2_se", "--data", "wolves", code=1)
     assert "cat, wolf" in text
@@ -248,7 +248,7 @@ def test_a_host_of_another_library_with_a_local_file(shell: Shell, tmp_path: Pat
     assert found[2] == "runs/timm_test_resnet_ca_after_conv2"
     (tmp_path / "host.pth").unlink()  # the run's folder is all that the other verbs need
     assert shell("eval", found[2], "--device", "cpu") == 0
-    assert f"top1 {found[1]} %" in shell.out
+    assert f"top-1 {found[1]} %" in shell.out
     assert shell("train", "--resume", found[2]) == 0
     assert found[0] in shell.out
     assert shell("explain", found[2], "--count", "2") == 0

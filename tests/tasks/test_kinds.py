@@ -80,6 +80,8 @@ class Net(nn.Module):
 class Detection:
     metric = "map"
     curves = ("map",)
+    class_metric = ""
+    by_class: dict[str, dict[str, float]] = {}
 
     def __init__(
         self, config: TrainConfig, data: PointData, *, model: Any = None, resumed: bool = False

@@ -67,6 +67,7 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     ):
         verbs.add_subcommand(verb, made, help=text)
     _add_data_verbs(data)  # jsonargparse wants the upper level first
+    arguments = _bracketed(arguments)
     found = parser.parse_args(arguments).as_dict()
     verb = found["verb"]
     options = {k: v for k, v in found[verb].items() if k != "config"}
@@ -80,6 +81,18 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     if options.get("resume"):  # which are of the run, and which were given anew?
         options["given"] = list(parser.parse_args(arguments, defaults=False).as_dict()[verb])
     return verb, options
+
+
+def _bracketed(arguments: list[str]) -> list[str]:
+    """`--blocks none,se,ca` as the list `[none,se,ca]`, which jsonargparse wants."""
+    words = list(arguments)
+    for i, word in enumerate(words):
+        name, sign, value = word.partition("=")
+        if word == "--blocks" and i + 1 < len(words) and words[i + 1][:1] not in ("[", "-"):
+            words[i + 1] = f"[{words[i + 1]}]"
+        elif name == "--blocks" and sign and not value.startswith("["):
+            words[i] = f"{name}=[{value}]"
+    return words
 
 
 def train_config(options: dict[str, Any]) -> TrainConfig:

@@ -96,7 +96,7 @@ def _eval(options: dict[str, Any]) -> int:
         device=options["device"],
     )
     metrics = found["metrics"]
-    values = [f"{k} {100 * v:.2f} %" for k, v in metrics.items() if "loss" not in k]
+    values = [f"{metric_name(k)} {100 * v:.2f} %" for k, v in metrics.items() if "loss" not in k]
     values += [f"{k} {v:.4f}" for k, v in metrics.items() if "loss" in k]
     print(f"{found['data']}, {found['images']} images: {', '.join(values)}")
     return 0

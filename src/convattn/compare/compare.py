@@ -24,10 +24,14 @@ from convattn.core.seeds import seeded
 from convattn.cost import cost, measure
 from convattn.models import create_model
 from convattn.models._blocks import usual_position
+from convattn.models.dense import full_load
+from convattn.tasks.dense_pictures import side_by_side
 from convattn.tasks.gates import gate_picture
 from convattn.tasks.kinds import restore, task_class
 
 __all__ = ["compare"]
+
+AT_MOST = 6  # variants in a picture of predictions
 
 
 def compare(
@@ -78,9 +82,10 @@ def compare(
             Run.from_dict(record, source=str(root / "results" / f"{cell.config.name}.json"))
         )
     references = _references(base, root / "references.json")
+    kind = task_class(base.task)
     found = compare_runs(
         runs,
-        metric=task_class(base.task).metric,
+        metric=kind.metric,
         references=references,
         focus=next((cell.label for cell in done if _has_ca(cell)), "ca"),
         ignore=PLACE if base.at else (*PLACE, "at"),  # else it follows from network and blocks
@@ -90,6 +95,7 @@ def compare(
         found,
         runs,
         pictures=_pictures(done),
+        class_metric=kind.class_metric,
         title=f"Attention blocks compared on {runs[0].data['name']}",
         command=command or None,
     )
@@ -132,6 +138,7 @@ def _costs(cells: Sequence[Cell], path: Path) -> dict[str, Any]:
     if set(weights) <= set(known):
         return known
     nets = {label: restore(folder) for label, folder in weights.items()}
+    loads = {label: full_load(net) for label, (net, _) in nets.items()}
     sizes = {label: (1, 3, *[saved["facts"]["size"]] * 2) for label, (_, saved) in nets.items()}
     latencies: Mapping[str, Any] = {}
     if len(set(sizes.values())) == 1:  # times of different work are not set side by side
@@ -139,7 +146,10 @@ def _costs(cells: Sequence[Cell], path: Path) -> dict[str, Any]:
     costs: dict[str, Any] = {}
     for label, (net, _) in nets.items():
         counted = cost(net, sizes[label])
-        costs[label] = {"parameters": counted.parameters, "macs": counted.macs}
+        costs[label] = {
+            "parameters": counted.parameters, "macs": counted.macs,
+            "input_size": counted.input_size, "load": loads[label],
+        }  # fmt: skip
         if label in latencies:
             spread = asdict(latencies[label])
             names = ("median", "low", "high", "threads", "batch")
@@ -159,9 +169,11 @@ def _references(base: TrainConfig, path: Path) -> dict[str, float]:
 
 
 def _pictures(cells: Sequence[Cell]) -> list[Picture]:
-    """Gates of the first CA network on a few test images."""
+    """Predictions of boxes and masks side by side; else gates of the first CA network."""
+    if cells[0].config.task != "classification":
+        return _predictions(cells)
     cell = next(filter(_has_ca, cells), None)
-    if cell is None or cell.config.task != "classification":
+    if cell is None:
         return []
     caption = (
         f"Row gate times column gate, averaged over channels, in {cell.key}. Bright positions "
@@ -169,6 +181,22 @@ def _pictures(cells: Sequence[Cell]) -> list[Picture]:
     )
     png = gate_picture(cell.folder.path)
     return [Picture("What Coordinate Attention lets through", caption, png, wide=True)]
+
+
+def _predictions(cells: Sequence[Cell]) -> list[Picture]:
+    """What the first variants find in the same test images, with their first seed."""
+    firsts = {cell.label: cell.folder.path for cell in reversed(cells)}
+    labels = list(dict.fromkeys(cell.label for cell in cells))[:AT_MOST]
+    png = side_by_side({
+        label: (firsts[label] / "predictions.png").read_bytes() for label in labels
+    })  # fmt: skip
+    caption = (
+        "The first test images: what is annotated, and what each variant finds after its last "
+        f"epoch, with seed {cells[0].config.seed}."
+    )
+    if cells[0].config.task != "segmentation":
+        caption += " Detections are shown from a score of 0.5 on."
+    return [Picture("Annotations and predictions", caption, png, wide=True)]
 
 
 def _has_ca(cell: Cell) -> bool:

@@ -75,7 +75,7 @@ def focus_range(c: Comparison) -> tuple[float, float]:
     ends = [x for v in c.variants for x in v.values]
     ends += [x for v in c.variants if v.interval for x in (v.interval.low, v.interval.high)]
     low, high = min(ends), max(ends)
-    pad = 0.05 * (high - low) or 0.02 * abs(high) or 0.5
+    pad = 0.05 * (high - low) or 0.02 * abs(high) or (0.05 if c.percent else 0.5)
     low, high = low - pad, high + pad
     # An interval from two seeds can leave the scale; nothing beyond 0 and 1 exists to be shown.
     return (max(low, -0.01), min(high, 1.01)) if c.percent else (low, high)

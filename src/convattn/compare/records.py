@@ -37,6 +37,7 @@ class Run:
         environment: Versions, machine, commit.
         data: Name, fingerprint, classes and sizes of the data.
         seconds: Wall-clock time of the run.
+        by_class: Scores of each class, by class and score; empty where the task has none.
         source: Where the record was read from; for messages only.
     """
 
@@ -50,6 +51,7 @@ class Run:
     environment: Mapping[str, Any]
     data: Mapping[str, Any]
     seconds: float
+    by_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     source: str = field(default="", compare=False)
 
     @classmethod
@@ -105,6 +107,7 @@ class Run:
             environment=dict(read.get("environment", Mapping)),
             data=dict(read.get("data", Mapping)),
             seconds=float(read.get("seconds", float)),
+            by_class=dict(record.get("by_class", {})),
             source=source,
         )
 

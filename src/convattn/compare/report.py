@@ -6,42 +6,33 @@ the browser hold that promise. The same input gives the same bytes.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from convattn.compare.drawing import Style, styles
 from convattn.compare.figures import accuracy_figure
-from convattn.compare.page import class_of, count, escaped, how_made, section, table, table_row
+from convattn.compare.page import (
+    Picture,
+    classes_of,
+    count,
+    escaped,
+    how_made,
+    pictures_of,
+    section,
+    table,
+    table_row,
+)
 from convattn.compare.panels import Panel, cost_panels, curve_panels
 from convattn.compare.records import Run
 from convattn.compare.statistics import Comparison
 from convattn.compare.table import as_grid, caption
 from convattn.compare.verdicts import confidence_text, joined, metric_text
-from convattn.core.errors import ArgumentError
 from convattn.core.files import write_atomic
 
 __all__ = ["Picture", "render_report", "write_report"]
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG to show in the page, with its title and caption.
-
-    Attributes:
-        wide: Give it the whole width of the page instead of a column.
-    """
-
-    title: str
-    caption: str
-    png: bytes
-    wide: bool = False
 
 
 def write_report(
@@ -53,6 +44,7 @@ def write_report(
     title: str = "Attention blocks compared",
     command: str | None = None,
     date: str | None = None,
+    class_metric: str = "",
 ) -> Path:
     """Write the report page, whole or not at all.
 
@@ -64,6 +56,7 @@ def write_report(
         title: The page's heading.
         command: The command line that repeats the comparison.
         date: Shown at the foot if given; otherwise the page bears no date.
+        class_metric: Which of the runs' scores of each class to show, if they have it.
 
     Returns:
         The path written.
@@ -73,8 +66,9 @@ def write_report(
     """
     path = Path(path)
     page = render_report(
-        comparison, runs, pictures=pictures, title=title, command=command, date=date
-    )
+        comparison, runs, pictures=pictures, title=title, command=command, date=date,
+        class_metric=class_metric,
+    )  # fmt: skip
     write_atomic(path, page)
     return path
 
@@ -87,6 +81,7 @@ def render_report(
     title: str = "Attention blocks compared",
     command: str | None = None,
     date: str | None = None,
+    class_metric: str = "",
 ) -> str:
     """The page of `write_report` as text."""
     c = comparison
@@ -101,7 +96,8 @@ def render_report(
             cost_panels(c, looks),
         ),
         _panels("training", "Training", _CURVES, curve_panels(c, runs, looks)),
-        _pictures(pictures),
+        classes_of(c, runs, class_metric),
+        pictures_of(pictures),
         how_made(c, runs, command),
     ]
     css = resources.files("convattn.compare").joinpath("report.css").read_text(encoding="utf-8")
@@ -135,12 +131,13 @@ def _is_base(c: Comparison, v: Any) -> bool:
 def _name(c: Comparison) -> str:
     name = metric_text(c)
     name = f"{name} accuracy" if name.startswith("top-") else name
-    return name[0].upper() + name[1:]
+    return name if name[1].isupper() else name[0].upper() + name[1:]  # mAP, mIoU
 
 
 def _header(c: Comparison, runs: Sequence[Run], title: str) -> str:
     data, seeds = runs[0].data, {run.seed for run in runs}
     facts = [
+        escaped(runs[0].config.get("task", "")),
         escaped(data["name"]) if data.get("name") else "",
         count(data["train"], "training image") if isinstance(data.get("train"), int) else "",
         count(data["test"], "test image") if isinstance(data.get("test"), int) else "",
@@ -207,8 +204,18 @@ def _cost_text(c: Comparison) -> str:
     return (
         f"{'Up' if c.higher_is_better else 'Down'} and to the left is better. Filled marks lie on "
         "the Pareto front of the means: no other variant is both cheaper and better. Bars are the "
-        "intervals; where they overlap, the front is not certain."
+        f"intervals; where they overlap, the front is not certain.{_counted_on(c)}"
     )
+
+
+def _counted_on(c: Comparison) -> str:
+    """On which input all were counted and timed."""
+    kinds = {(v.cost.input_size, v.cost.load) for v in c.variants}
+    size, load = kinds.pop()
+    if kinds or size is None:
+        return ""
+    sides = "x".join(map(str, size[2:]))
+    return f" Costs are of one image of {sides} pixels{load and f', with {escaped(load)}'}."
 
 
 _CURVES = "Lines are means over seeds, bands reach from the lowest seed to the highest."
@@ -221,22 +228,3 @@ def _panels(name: str, heading: str, text: str, panels: Sequence[Panel]) -> str:
     kind = "three" if name == "cost" else "two"
     body = f'<div class="card"><div class="panels {kind}">{figures}</div></div>'
     return section(name, heading, text, body)
-
-
-def _pictures(pictures: Sequence[Picture]) -> str:
-    if not pictures:
-        return ""
-    parts = []
-    for picture in pictures:
-        if not picture.png.startswith(_PNG):
-            raise ArgumentError(f"picture {picture.title!r} is not a PNG file")
-        data = base64.b64encode(picture.png).decode()
-        alt = f"{picture.title}. {picture.caption}"
-        parts.append(
-            f"<figure{class_of('wide' if picture.wide else '')}>"
-            f'<img src="data:image/png;base64,{data}" alt="{escaped(alt)}">'
-            f"<figcaption><h3>{escaped(picture.title)}</h3>{escaped(picture.caption)}</figcaption></figure>\n"
-        )
-    return section(
-        "gates", "What the blocks look at", "", f'<div class="pictures">{"".join(parts)}</div>'
-    )

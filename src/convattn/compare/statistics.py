@@ -47,7 +47,12 @@ _LOWER_IS_BETTER = {"loss", "error", "nll", "ece", "perplexity"}
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one variant costs; None where it was not measured."""
+    """What one variant costs; None where it was not measured.
+
+    Attributes:
+        input_size: Of the image, with the batch.
+        load: What else the cost was counted with, in words.
+    """
 
     parameters: int | None = None
     macs: int | None = None
@@ -55,6 +60,8 @@ class Cost:
     latency: Interval | None = None
     threads: int | None = None
     batch: int | None = None
+    input_size: tuple[int, ...] | None = None
+    load: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +214,13 @@ def _cost(runs: list[Run]) -> Cost:
         if len(found) > 1:
             raise DataError(f"runs of {runs[0].label!r} differ in {name}: {found}; not one network")
     timed = [run.cost["latency_ms"] for run in runs if run.cost.get("latency_ms")]
-    cost = Cost(parameters=runs[0].cost.get("parameters"), macs=runs[0].cost.get("macs"))
+    first = runs[0].cost
+    cost = Cost(
+        parameters=first.get("parameters"),
+        macs=first.get("macs"),
+        input_size=tuple(first["input_size"]) if "input_size" in first else None,
+        load=first.get("load", ""),
+    )
     if not timed:
         return cost
     return replace(

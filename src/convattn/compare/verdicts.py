@@ -156,7 +156,7 @@ def _place_of(c: Comparison, focus: str) -> list[str]:
     best = max(ranked, key=lambda v: sign * v.mean)
     if sign * best.mean <= sign * ours.mean:
         tied = [v.label for v in ranked if v.mean == ours.mean and v.label != focus]
-        shared = f", as {joined(tied)} has" if tied else ""
+        shared = f", as {joined(tied)} {'has' if len(tied) == 1 else 'have'}" if tied else ""
         return [
             f"{focus} has the {most} mean{shared}, but its interval overlaps another's, "
             "so it is not placed first."

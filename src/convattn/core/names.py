@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -11,12 +12,18 @@ from convattn.core.errors import MissingExtraError
 
 __all__ = ["metric_name", "require", "suggest"]
 
-_METRICS = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "map": "mAP"}
+_METRICS = {
+    "top1": "top-1", "top5": "top-5", "iou": "IoU", "miou": "mIoU", "map": "mAP", "mar": "mAR",
+    "voc07": "VOC07", "voc10": "VOC10",
+}  # fmt: skip
 
 
 def metric_name(name: str) -> str:
-    """A metric as people write it: "top-1" for "top1"."""
-    return _METRICS.get(name, name.replace("_", " "))
+    """A metric as people write it: "top-1" for "top1", "mask mAP50" for "mask_map50"."""
+    words = [re.fullmatch(r"(map|mar|)(.*)", word) for word in name.split("_")]
+    return " ".join(
+        _METRICS.get(word[1], "") + _METRICS.get(word[2], word[2]) for word in words if word
+    )
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

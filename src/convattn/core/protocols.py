@@ -104,6 +104,7 @@ class RunTask(Task, Protocol):
         data: its data.
         notes: on the network, for the user.
         curves: metrics to draw over the epochs.
+        class_metric: the score in `by_class` whose mean over the classes `metric` is; "" without.
         facts: of `Task`, with at least "task", "classes" and "size", the side of the images in
             pixels.
     """
@@ -111,6 +112,7 @@ class RunTask(Task, Protocol):
     data: Any
     notes: list[str]
     curves: Sequence[str]
+    class_metric: str
 
     def __init__(
         self,
@@ -141,6 +143,10 @@ class RunTask(Task, Protocol):
     @staticmethod
     def references(data: Any) -> dict[str, float]:
         """Values of `metric` that need no network, by name."""
+
+    @property
+    def by_class(self) -> Mapping[str, Mapping[str, float]]:
+        """Scores of each class at the last evaluation, those that are defined, from 0 to 1."""
 
     @property
     def evaluated(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +59,8 @@ class Classification:
 
     metric = "top1"
     curves = ("top1", "top5")
+    class_metric = ""
+    by_class: Mapping[str, Mapping[str, float]] = {}
 
     def __init__(
         self,

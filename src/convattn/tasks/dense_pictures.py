@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,10 +16,14 @@ from convattn.data.samples import IGNORED, DetectionSample, SegmentationSample
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["draw_label_maps", "draw_objects"]
+__all__ = ["SHOWN", "draw_label_maps", "draw_objects", "side_by_side"]
 
+SHOWN = 4  # of the test images
 _SIDE = 320  # of one picture on the sheet
 _GAP = 6
+_LETTERS = 14  # their height
+_HEADING = 20
+_WIDEST = 1600  # sheet of several networks
 
 
 def draw_label_maps(samples: Sequence[SegmentationSample], found: Sequence[Tensor]) -> bytes:
@@ -49,7 +53,7 @@ def draw_objects(
     for sample, each in zip(samples, found, strict=True):
         kept = each["scores"] >= threshold
         masks = each["masks"][kept] if "masks" in each else None
-        names = [f"{classes[k]} {100 * s:.0f}" for k, s in zip(
+        names = [f"{classes[k]} {s:.2f}" for k, s in zip(
             each["labels"][kept].tolist(), each["scores"][kept].tolist(), strict=True
         )]  # fmt: skip
         own = [classes[k] for k in sample.labels.tolist()]
@@ -58,6 +62,32 @@ def draw_objects(
             _objects(sample.image, each["boxes"][kept], each["labels"][kept], names, masks),
         ])  # fmt: skip
     return _sheet(rows)
+
+
+def side_by_side(sheets: Mapping[str, bytes]) -> bytes:
+    """The sheets of several networks on the same samples as one: a column for each; PNG.
+
+    Args:
+        sheets: of `draw_label_maps` or `draw_objects`, by the networks' names.
+    """
+    pillow, drawing = require("PIL.Image", "train"), require("PIL.ImageDraw", "train")
+    pictures = {name: pillow.open(io.BytesIO(sheet)) for name, sheet in sheets.items()}
+    first = next(iter(pictures.values()))
+    step, height = _SIDE + _GAP, first.height
+    shared = first.width // step  # columns before the prediction
+    names = [*("image", "annotated")[-shared:], *pictures]
+    top = _HEADING + 10
+    whole = pillow.new("RGB", (len(names) * step - _GAP, height + top), "white")
+    whole.paste(first.crop((0, 0, shared * step, height)), (0, top))
+    for column, picture in enumerate(pictures.values(), shared):
+        found = picture.crop((shared * step, 0, picture.width, height))
+        whole.paste(found, (column * step, top))
+    scale = min(1.0, _WIDEST / whole.width)
+    whole = whole.resize((round(whole.width * scale), round(whole.height * scale)))
+    draw = drawing.Draw(whole)
+    for column, name in enumerate(names):
+        draw.text((column * step * scale, 2), name, fill="black", font_size=_HEADING)
+    return _png(whole)
 
 
 def _colour(label: int) -> tuple[int, int, int]:
@@ -94,8 +124,12 @@ def _objects(
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
     draw = drawing.Draw(picture)
     for box, label, name in zip((boxes * scale).tolist(), labels.tolist(), names, strict=True):
-        draw.rectangle(box, outline=_colour(label + 1), width=2)
-        draw.text((box[0] + 3, box[1] + 2), name, fill=_colour(label + 1))
+        fill = _colour(label + 1)
+        draw.rectangle(box, outline=fill, width=2)
+        left, top = (min(max(0, x), _SIDE - 8) for x in box[:2])
+        frame = draw.textbbox((left + 3, top), name, font_size=_LETTERS)
+        draw.rectangle((left, top, frame[2] + 3, frame[3] + 2), fill=fill)
+        draw.text((left + 3, top), name, fill="black", font_size=_LETTERS)
     return picture
 
 
@@ -116,6 +150,10 @@ def _sheet(rows: Sequence[Sequence[Image]]) -> bytes:
         for column, picture in enumerate(row):
             sheet.paste(picture, (column * (_SIDE + _GAP), top))
         top += height + _GAP
+    return _png(sheet)
+
+
+def _png(picture: Image) -> bytes:
     data = io.BytesIO()
-    sheet.save(data, "png")
+    picture.save(data, "png")
     return data.getvalue()

@@ -20,7 +20,7 @@ from convattn.data.detection import open_detection
 from convattn.data.samples import DetectionData, DetectionSample
 from convattn.models.dense import DETECTORS
 from convattn.tasks.dense_networks import build_dense, head_tensors, rebuild_dense
-from convattn.tasks.dense_pictures import draw_objects
+from convattn.tasks.dense_pictures import SHOWN, draw_objects
 from convattn.tasks.dense_transforms import object_transform
 from convattn.tasks.detection_metrics import CocoMap, VocMap
 from convattn.tasks.networks import parameter_groups
@@ -60,6 +60,7 @@ class Detection:
 
     task = "detection"
     metric = "map"
+    class_metric = "map"
     curves: tuple[str, ...] = ("map", "map50")
     masks = False
     models: tuple[str, ...] = tuple(name for name in DETECTORS if name != "mask_rcnn")
@@ -109,6 +110,7 @@ class Detection:
         self.fingerprint = data.fingerprint
         self.by_class: dict[str, dict[str, float]] = {}
         self.evaluated = False
+        self._first: list[dict[str, Tensor]] = []  # what is found in the first test images
 
     @staticmethod
     def rebuild(facts: dict[str, Any]) -> nn.Module:
@@ -138,8 +140,10 @@ class Detection:
         """COCO's numbers, of masks too where there are any; on VOC data also VOC's two."""
         coco = CocoMap(self.data.classes, self.masks)
         voc = VocMap(len(self.data.classes)) if self.data.format == "voc" else None
+        self._first = []
         for batch in batches:
             found = self.detect(model, batch.images)
+            self._first += found[: SHOWN - len(self._first)]
             for each, target in zip(found, batch.targets, strict=True):
                 truth = {name: value.cpu() for name, value in target.items()}
                 coco.update(each, truth)
@@ -175,17 +179,16 @@ class Detection:
         for label, scores in self.by_class.items():
             table.writerow([label, *(f"{scores[n]:.4f}" if n in scores else "" for n in names)])
         write_atomic(folder / "classes.csv", text.getvalue().encode())
-        shown = [self.data.test.sample(i) for i in range(min(4, len(self.data.test)))]
-        device = next(self.model.parameters()).device
-        training = self.model.training
-        with torch.inference_mode():
-            found = self.detect(self.model.eval(), [s.image.to(device) for s in shown])
-        self.model.train(training)
-        write_atomic(folder / "predictions.png", draw_objects(shown, found, self.data.classes))
+        shown = [self.data.test.sample(i) for i in range(len(self._first))]
+        picture = draw_objects(shown, self._first, self.data.classes)
+        write_atomic(folder / "predictions.png", picture)
 
     @classmethod
     def references(cls, data: DetectionData) -> dict[str, float]:
-        """The score of the mean box of each class of the training images, in every test image."""
+        """The score of the mean box of each class of the training images, in every test image.
+
+        Where masks are scored, the box is filled.
+        """
         boxes: dict[int, list[Tensor]] = {}
         for i in range(len(data.train)):
             sample = data.train.sample(i)
@@ -196,14 +199,16 @@ class Detection:
         labels = torch.tensor(sorted(boxes))
         means = torch.stack([torch.stack(boxes[k]).mean(0) for k in sorted(boxes)])
         counts = torch.tensor([len(boxes[k]) for k in sorted(boxes)])
-        coco = CocoMap(data.classes, False)
+        coco = CocoMap(data.classes, cls.masks)
         for i in range(len(data.test)):
             sample = data.test.sample(i)
             height, width = sample.image.shape[1:]
             scale = torch.tensor([width, height, width, height])
             guess = {"boxes": means * scale, "labels": labels, "scores": counts / counts.sum()}
+            if cls.masks:
+                guess["masks"] = _filled(guess["boxes"], height, width)
             coco.update(guess, _truth(sample))
-        return {"mean boxes": coco.scores()[0].get("map", 0.0)}
+        return {"mean boxes": coco.scores()[0].get(cls.metric, 0.0)}
 
 
 class InstanceSegmentation(Detection):
@@ -211,6 +216,7 @@ class InstanceSegmentation(Detection):
 
     task = "instance"
     metric = "mask_map"
+    class_metric = "mask_map"
     curves = ("mask_map", "map")
     masks = True
     models = ("mask_rcnn",)
@@ -229,6 +235,13 @@ def _truth(sample: DetectionSample) -> dict[str, Tensor]:
         "difficult": sample.difficult,
     }
     return found if sample.masks is None else {**found, "masks": sample.masks}
+
+
+def _filled(boxes: Tensor, height: int, width: int) -> Tensor:
+    """bool (n, height, width): the pixels whose centres lie in each box."""
+    x0, y0, x1, y1 = boxes[:, :, None, None].unbind(1)
+    y, x = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
+    return (x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)
 
 
 def _first_label(model: nn.Module) -> int:

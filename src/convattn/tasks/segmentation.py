@@ -21,7 +21,7 @@ from convattn.data.samples import IGNORED, SegmentationData, SegmentationSample
 from convattn.data.segmentation import open_segmentation
 from convattn.models.dense import SEGMENTERS
 from convattn.tasks.dense_networks import build_dense, head_tensors, rebuild_dense
-from convattn.tasks.dense_pictures import draw_label_maps
+from convattn.tasks.dense_pictures import SHOWN, draw_label_maps
 from convattn.tasks.dense_transforms import map_transform
 from convattn.tasks.networks import parameter_groups
 from convattn.tasks.sets import TestSet, TrainSet
@@ -65,6 +65,7 @@ class Segmentation:
 
     metric = "miou"
     curves = ("miou", "pixel_accuracy")
+    class_metric = "iou"
 
     @staticmethod
     def open_data(config: TrainConfig) -> SegmentationData:
@@ -110,6 +111,7 @@ class Segmentation:
         self.train_size = len(data.train)
         self.fingerprint = data.fingerprint
         self.confusion = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
+        self._first: list[Tensor] = []  # label maps found in the first test images
         self._channels_last = config.channels_last
 
     @staticmethod
@@ -121,6 +123,20 @@ class Segmentation:
     def evaluated(self) -> bool:
         """Whether there is a confusion matrix."""
         return bool(self.confusion.any())
+
+    @property
+    def by_class(self) -> dict[str, dict[str, float]]:
+        """IoU, recall and precision of each class, without those that are not defined."""
+        right = self.confusion.diagonal().double()
+        scores = {
+            "iou": ious(self.confusion),
+            "recall": right / self.confusion.sum(1),
+            "precision": right / self.confusion.sum(0),
+        }
+        return {
+            label: {name: float(each[k]) for name, each in scores.items() if not each[k].isnan()}
+            for k, label in enumerate(self.data.classes)
+        }
 
     def collate(self, samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
         """Stack the samples if they have one size."""
@@ -156,15 +172,18 @@ class Segmentation:
         count = len(self.data.classes)
         confusion = torch.zeros_like(self.confusion)
         loss, total = 0.0, 0
+        first: list[Tensor] = []
         for batch in batches:
             for images, masks in _alike(batch):
                 logits = model(self._images(images))["out"].float()
                 loss += float(_cross_entropy(logits, masks)) * len(masks)
                 total += len(masks)
                 valid = masks != IGNORED
-                pairs = masks[valid].long() * count + logits.argmax(1)[valid]
+                found = logits.argmax(1)
+                first += found[: SHOWN - len(first)].to("cpu", torch.uint8)
+                pairs = masks[valid].long() * count + found[valid]
                 confusion += torch.bincount(pairs, minlength=count * count).view(count, count).cpu()
-        self.confusion = confusion
+        self.confusion, self._first = confusion, first
         each = ious(confusion)
         return {
             "loss": loss / total,
@@ -176,27 +195,15 @@ class Segmentation:
         """`classes.csv`, the score of each class, and `predictions.png`."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(["class", "iou", "recall", "precision", "pixels"])
-        diagonal = self.confusion.diagonal().double()
-        rows, columns = self.confusion.sum(1), self.confusion.sum(0)
-        columns_of = zip(
-            self.data.classes, ious(self.confusion), diagonal / rows, diagonal / columns, rows,
-            strict=True,
-        )  # fmt: skip
-        for name, *shares, pixels in columns_of:
-            values = ["" if share.isnan() else f"{float(share):.4f}" for share in shares]
-            table.writerow([name, *values, int(pixels)])
+        names = ("iou", "recall", "precision")
+        table.writerow(["class", *names, "pixels"])
+        pixels = self.confusion.sum(1).tolist()
+        for (label, scores), count in zip(self.by_class.items(), pixels, strict=True):
+            values = [f"{scores[name]:.4f}" if name in scores else "" for name in names]
+            table.writerow([label, *values, count])
         write_atomic(folder / "classes.csv", text.getvalue().encode())
-        shown = [self.data.test.sample(i) for i in range(min(4, len(self.data.test)))]
-        device = next(self.model.parameters()).device
-        found = []
-        training = self.model.training
-        with torch.inference_mode():
-            for sample in shown:
-                out = self.model.eval()(self._images(sample.image[None].to(device)))["out"]
-                found.append(out[0].argmax(0).to("cpu", torch.uint8))
-        self.model.train(training)
-        write_atomic(folder / "predictions.png", draw_label_maps(shown, found))
+        shown = [self.data.test.sample(i) for i in range(len(self._first))]
+        write_atomic(folder / "predictions.png", draw_label_maps(shown, self._first))
 
     @staticmethod
     def references(data: SegmentationData) -> dict[str, float]:

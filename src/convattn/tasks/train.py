@@ -80,9 +80,9 @@ def train(
             done = len((run.latest()[0] or {}).get("history", []))
             reporter = Reporters(reporter, TensorBoardReporter(run.path / "tensorboard", done))
         last = fit(task, config, run, reporter)
-        summary = _summary(config, task, run, last)
         if not task.evaluated:  # a run that was stopped behind its last evaluation
             _evaluated(task, *restore(run.path / "weights" / "last.pt"), config.batch, "cpu")
+        summary = _summary(config, task, run, last)
         write_curves(run.path / "results.png", summary["history"], task.curves)
         task.write_pictures(run.path)
         run.finish(summary)
@@ -178,6 +178,7 @@ def _summary(
         "task": config.task,
         "metric": metric,
         "metrics": {k: v for k, v in last.items() if k not in OF_TRAINING and k[:6] != "train_"},
+        "by_class": task.by_class,
         "best": {"epoch": best["epoch"], metric: best[metric]},
         "history": history,
         "skipped_steps": state["skipped"],

@@ -16,7 +16,7 @@ from convattn.core.names import require, suggest
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["DETECTORS", "SEGMENTERS", "assemble", "backbone_of"]
+__all__ = ["DETECTORS", "SEGMENTERS", "assemble", "backbone_of", "full_load"]
 
 DETECTORS = ("ssdlite320", "retinanet", "faster_rcnn", "mask_rcnn")
 SEGMENTERS = ("deeplabv3", "lraspp")
@@ -89,6 +89,28 @@ def assemble(name: str, host: nn.Module, num_classes: int, **arguments: Any) -> 
     except TypeError as error:
         raise ArgumentError(f"{name} cannot be built with {arguments!r}: {error}") from error
     return model
+
+
+def full_load(model: nn.Module) -> str:
+    """Let a two-stage detector pass on all proposals and detections that its limits allow.
+
+    How many there are else depends on the image and on the weights, and with them the work of the
+    second stage; so networks can be compared by what it then costs. Others stay as they are.
+
+    Args:
+        model: in eval mode; changed in place.
+
+    Returns:
+        The limits in words; "" for other networks.
+    """
+    if not hasattr(model, "roi_heads"):
+        return ""
+    rpn: Any = model.rpn
+    heads: Any = model.roi_heads
+    rpn.nms_thresh = heads.nms_thresh = 1.0  # no box overlaps another by more
+    rpn.score_thresh, heads.score_thresh = 0.0, -1.0
+    limits = f"{rpn.post_nms_top_n():,} and {heads.detections_per_img:,}"
+    return f"all proposals and detections that the network lets through ({limits})"
 
 
 def _arguments(name: str) -> set[str]:
