@@ -179,7 +179,7 @@ def test_a_task_of_another_kind_trains_resumes_and_is_evaluated(
         summary["best"]["map"], rel=1e-6
     )
     assert main(["eval", str(run.path), "--device", "cpu"]) == 0
-    assert f"4 images: map {100 * summary['best']['map']:.2f} %" in capsys.readouterr().out
+    assert f"4 images: mAP {100 * summary['best']['map']:.2f} %" in capsys.readouterr().out
     assert main(["train", "--resume", str(run.path)]) == 0
     assert run.summary() == summary
     capsys.readouterr()
