@@ -278,7 +278,10 @@ def test_a_host_of_another_library_with_a_local_file(shell: Shell, tmp_path: Pat
         (["--epochs", "0"], ["epochs must be greater than 0, got 0"]),
         (["--lr", "fast"], ["lr", "float", "fast"]),
         (["--lr", "nan"], ["lr", "nan"]),
-        (["--augment", "flop"], ["augment", "'none', 'light', 'flip', 'imagenet'", "flop"]),
+        (
+            ["--augment", "flop"],
+            ["augment", "'none', 'mirror', 'light'", "flop"],
+        ),
         (["--seed", str(2**63)], ["seed must lie in 0..2**63-1", str(2**63)]),
         (["--batch", "4", "--accumulate", "8"], ["accumulate (8)", "batch (4)"]),
         (["--attention", "caa"], ["'caa'", "did you mean 'ca'"]),

@@ -16,10 +16,11 @@ from convattn.core.errors import ArgumentError
 
 WRONG: list[tuple[str, Any, str]] = [
     *((name, value, "greater than 0") for name in ("epochs", "batch", "accumulate", "eval_every",
-                                                   "step_epochs", "lr") for value in (0, -1)),
+                                                   "step_epochs", "lr", "poly_power")
+      for value in (0, -1)),
     *((name, -1, "0 or more") for name in ("workers", "weight_decay", "momentum", "warmup_epochs",
                                            "mixup", "cutmix", "clip_grad", "save_minutes")),
-    *((name, value, r"0\.\.1") for name in ("label_smoothing", "ema", "step_factor")
+    *((name, value, r"0\.\.1") for name in ("label_smoothing", "ema", "step_factor", "warmup_start")
       for value in (-0.1, 1.5)),
     ("keep", 0, "1 or more"),
     ("imgsz", 7, "8 or more"),
@@ -31,9 +32,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("lr", math.nan, "finite"),
     ("lr", math.inf, "finite"),
     ("clip_grad", math.nan, "finite"),
-    ("augment", "flop", "'none', 'light', 'flip', 'imagenet'"),
+    ("augment", "flop", "'none', 'mirror', 'light', 'flip', 'imagenet'"),
     ("optimizer", "SGD", "'sgd', 'adamw'"),
-    ("schedule", "linear", "'cosine', 'step', 'constant'"),
+    ("schedule", "linear", "'cosine', 'poly', 'step', 'constant'"),
     ("precision", "fp64", "'fp32', 'bf16', 'fp16'"),
     ("on_nonfinite", "ignore", "'stop', 'skip'"),
     ("on_bad", "ignore", "'stop', 'skip'"),
@@ -41,6 +42,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("attention_init", "zero", "'auto', 'authors', 'identity'"),
     ("block_lr", 0, "greater than 0"),
     ("block_lr", "fast", "a number or null"),
+    ("head_lr", -0.1, "greater than 0"),
+    ("warmup_steps", -1, "0 or more"),
+    ("warmup_steps", 2.5, "a whole number or null"),
+    ("milestones", 8, "a list or null"),
+    *(("milestones", value, "rising numbers of epochs")
+      for value in ([], [0, 8], [11, 8], [8, 8], ["8"], [True])),
     ("checkpoint", 3, "a text or null"),
     ("freeze_host", "yes", "true or false"),
     ("epochs", "3", "a whole number"),
@@ -71,10 +78,17 @@ def test_a_wrong_value_is_named(name: str, value: Any, accepted: str) -> None:
     ("name", "value"),
     [("lr", 1), ("imgsz", None), ("imgsz", 8), ("ema", 0), ("ema", 1), ("label_smoothing", 1.0),
      ("seed", 2**63 - 1), ("accumulate", 64), ("warmup_epochs", 20), ("momentum", 0.0),
-     ("keep", 1), ("workers", 0), ("at", "depthwise")],
+     ("keep", 1), ("workers", 0), ("warmup_steps", 0), ("milestones", [0.5, 1]),
+     ("warmup_start", 1), ("at", "depthwise")],
 )  # fmt: skip
 def test_values_at_the_edge_are_taken(name: str, value: Any) -> None:
     assert getattr(TrainConfig(**{name: value}), name) == value
+
+
+def test_one_length_of_the_warm_up_is_enough() -> None:
+    assert TrainConfig(warmup_steps=500).warmup_epochs == 0
+    with pytest.raises(ArgumentError, match=r"warmup_epochs \(2\) and warmup_steps \(500\).*one"):
+        TrainConfig(warmup_epochs=2, warmup_steps=500)
 
 
 def test_unknown_keys_are_named_with_the_nearest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from math import cos, pi, sqrt
@@ -9,6 +10,14 @@ from math import cos, pi, sqrt
 import pytest
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    PolynomialLR,
+)
 
 from convattn.core.config import TrainConfig
 from convattn.engine.optim import learning_rate, make_optimizer
@@ -60,6 +69,46 @@ def test_steps_drop_at_the_epoch() -> None:
 
 def test_constant() -> None:
     assert rates(TrainConfig(epochs=3, lr=0.7, schedule="constant"), 2) == [0.7] * 6
+
+
+def pytorchs(build: Callable[[Optimizer], LRScheduler], lr: float, steps: int) -> list[float]:
+    """The rates that a scheduler of PyTorch's sets, step by step."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr)
+    scheduler, found = build(optimizer), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_poly_is_pytorchs() -> None:
+    config = TrainConfig(epochs=5, lr=0.3, schedule="poly", poly_power=0.9)
+    theirs = pytorchs(lambda o: PolynomialLR(o, 35, 0.9), 0.3, 35)
+    assert rates(config, 7) == pytest.approx(theirs, rel=1e-12)
+    assert learning_rate(35, config, 7) == 0
+    straight = TrainConfig(epochs=2, lr=0.5, schedule="poly", poly_power=1.0, warmup_steps=2)
+    assert rates(straight, 5)[2:] == pytest.approx([0.5 * (1 - k / 8) for k in range(8)])
+
+
+def test_milestones_with_a_warm_up_are_pytorchs() -> None:
+    """The 1x schedule: drops after epochs 8 and 11, behind steps that rise from a third."""
+    config = TrainConfig(
+        epochs=12, lr=0.02, schedule="step", milestones=[8, 11], warmup_steps=5, warmup_start=1 / 3
+    )
+
+    def theirs(optimizer: Optimizer) -> LRScheduler:
+        parts = [LinearLR(optimizer, 1 / 3, 1.0, 5), MultiStepLR(optimizer, [8 * 6, 11 * 6], 0.1)]
+        return ChainedScheduler(parts)
+
+    assert rates(config, 6) == pytest.approx(pytorchs(theirs, 0.02, 72), rel=1e-12)
+
+
+def test_milestones_may_lie_within_an_epoch() -> None:
+    config = TrainConfig(
+        epochs=3, lr=1.0, schedule="step", milestones=[0.5, 1.75], step_factor=0.5, step_epochs=1
+    )
+    assert rates(config, 4) == [1.0] * 2 + [0.5] * 5 + [0.25] * 5
 
 
 def net() -> nn.Module:

@@ -235,6 +235,23 @@ def test_frozen_norms_compute_what_they_did_in_eval() -> None:
     assert not any(isinstance(m, nn.BatchNorm2d) for m in host.modules())
 
 
+def test_held_norms_keep_their_statistics_and_learn() -> None:
+    model = build("retinanet", "resnet18", 2, norm="eval", min_size=64, max_size=64)
+    norms = [m for m in model.backbone.body.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.running_mean)
+    before = [norm.running_mean.clone() for norm in norms]
+    image = torch.rand(3, 64, 64)
+    losses = model.train()([image, image], targets(0, False))
+    sum(losses.values()).backward()
+    assert len(norms) == 20
+    assert all(torch.equal(n.running_mean, b) for n, b in zip(norms, before, strict=True))
+    assert all(n.weight.grad is not None for n in norms)
+    x = torch.rand(2, 3, 64, 64)
+    host = model.backbone.body.host
+    assert torch.equal(host.train()(x)[-1], host.eval()(x)[-1])
+
+
 def test_frozen_stages_are_stem_and_first_stages() -> None:
     for count, expected in (
         (1, {"conv1", "bn1", "layer1"}),

@@ -298,7 +298,7 @@ SHAPES = [(40, 60), (61, 33), (8, 8), (7, 90), (1, 1), (256, 256), (224, 300)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("augment", ["none", "light", "flip", "imagenet"])
+@pytest.mark.parametrize("augment", ["none", "mirror", "light", "flip", "imagenet"])
 @pytest.mark.parametrize("size", [24, 8])
 def test_any_photo_becomes_the_right_size(shape: tuple[int, int], augment: str, size: int) -> None:
     image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
@@ -308,7 +308,7 @@ def test_any_photo_becomes_the_right_size(shape: tuple[int, int], augment: str, 
         assert found.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("augment", ["none", "light", "flip"])
+@pytest.mark.parametrize("augment", ["none", "mirror", "light", "flip"])
 @pytest.mark.parametrize("side", [1, 2, 7, 9])
 def test_tiny_images_of_the_data_keep_their_size(side: int, augment: str) -> None:
     image = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)

@@ -14,7 +14,7 @@ from convattn.data.samples import IGNORED, DetectionSample, SegmentationSample
 from convattn.tasks.dense_pictures import draw_label_maps, draw_objects
 from convattn.tasks.dense_transforms import map_transform, object_transform
 
-AUGMENTS = ["none", "light", "flip", "imagenet"]
+AUGMENTS = ["none", "mirror", "light", "flip", "imagenet"]
 BOXES = torch.tensor([[4.0, 6, 20, 30], [30, 10, 44, 40], [0, 0, 48, 40]])
 
 
@@ -64,8 +64,27 @@ def test_boxes_and_masks_follow_the_pixels(augment: str) -> None:
                 assert image[0][mask.bool()].unique().tolist() == [120 if label == 3 else 200]
             seen += 1
     assert seen >= 12
-    if augment == "none":
+    if augment in ("none", "mirror"):
         assert image.shape == (3, 40, 48)
+
+
+def test_mirroring_alone_leaves_two_pictures() -> None:
+    """As R-CNNs are trained; boxes and masks of either picture are the other's, exchanged."""
+    transform, sample = object_transform("mirror"), scene()
+    assert sample.masks is not None
+    seen = set()
+    for seed in range(8):
+        with seeded(seed):
+            image, target = transform(sample)
+        mirrored = not torch.equal(image, sample.image)
+        seen.add(mirrored)
+        masks = sample.masks[:2].flip(2) if mirrored else sample.masks[:2]
+        x0, y0, x1, y1 = BOXES[:2].unbind(1)
+        boxes = torch.stack([48 - x1, y0, 48 - x0, y1], 1) if mirrored else BOXES[:2]
+        assert torch.equal(image, sample.image.flip(2) if mirrored else sample.image)
+        assert torch.equal(target["masks"].bool(), masks)
+        assert torch.equal(target["boxes"], boxes)
+    assert seen == {False, True}
 
 
 @pytest.mark.parametrize("augment", AUGMENTS)
@@ -88,7 +107,8 @@ def test_label_maps_follow_the_pixels(augment: str) -> None:
             dark = inside(labels == 0)
             assert (found[0][bright] > 150).all()
             assert (found[0][dark] < 70).all()
-    assert (ignored > 0) == (augment != "none")  # scaled down, the crop reaches beyond
+    scaled = augment not in ("none", "mirror")  # to less than the crop, which reaches beyond
+    assert (ignored > 0) == scaled
 
 
 def inside(chosen: Tensor) -> Tensor:

@@ -201,6 +201,17 @@ def test_blocks_learn_at_their_own_rate(tmp_path: Path) -> None:
     assert any((a[n] - start[n]).abs().max() > 1e-3 for n in start if ".attention." in n)
 
 
+def test_the_head_learns_at_its_own_rate(tmp_path: Path) -> None:
+    same = replace(HOST, **ONE_STEP)
+    faster = replace(same, block_lr=1.5, head_lr=5.0)
+    (start, a), (_, b) = weights(same, tmp_path / "a"), weights(faster, tmp_path / "b")
+    for name in start:
+        ratio = 3 if ".attention." in name else 10 if name.startswith("fc.") else 1
+        moved, expected = b[name] - start[name], ratio * (a[name] - start[name])
+        assert torch.allclose(moved, expected, rtol=1e-4, atol=1e-6), name  # float32 about 1
+    assert (a["fc.weight"] - start["fc.weight"]).abs().max() > 1e-3
+
+
 def test_a_frozen_host_keeps_its_weights(tmp_path: Path) -> None:
     before, after = weights(replace(HOST, **ONE_STEP, freeze_host=True), tmp_path / "a")
     moved = {name for name in before if not torch.equal(before[name], after[name])}

@@ -24,7 +24,7 @@ __all__ = [
 
 
 def show_list(options: dict[str, Any]) -> int:
-    """Blocks, networks or sources."""
+    """Blocks, networks, sources or recipes."""
     console = Console()
     if options["what"] in ("models", "hosts"):
         from convattn.models import list_hosts, list_models
@@ -35,6 +35,12 @@ def show_list(options: dict[str, Any]) -> int:
         from convattn.authors import list_sources
 
         console.print("\n".join(list_sources()), highlight=False, soft_wrap=True)
+    elif options["what"] == "recipes":
+        from convattn.cli.recipes import described
+
+        width = max(len(name) for name, _ in described())
+        lines = [f"{name:<{width}}  {text}" for name, text in described()]
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     else:
         from rich.table import Table
 

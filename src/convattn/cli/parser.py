@@ -6,13 +6,15 @@ import dataclasses
 import difflib
 import re
 from argparse import RawDescriptionHelpFormatter
-from importlib import resources
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import jsonargparse
 
 from convattn.cli import texts
+from convattn.cli.recipes import recipe_path, recipes, with_recipes
 from convattn.core.config import CompareConfig, TrainConfig
+from convattn.core.names import suggest
 
 __all__ = ["parse"]
 
@@ -20,6 +22,7 @@ __all__ = ["parse"]
 CONVENTIONS = ("conv+linear", "all-ops", "thop-2019-07", "thop-2019-08", "ptflops", "fvcore")
 # a test compares them with convattn.tables, which imports torch
 STATUSES = ("reproduced", "explained", "size only", "differs", "not built", "scores only")
+CONFIG = "YAML file with any of these options, or the name of a recipe"
 # other names of options, those of insertion into other people's networks
 SPELLINGS = {"model": ("--host",), "model_args": ("--host_args",), "attention": ("--insert",)}
 
@@ -33,6 +36,9 @@ class _Parser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
+        if "does not exist" in message and 'key "config"' in message:
+            name = Path(message.rpartition(": ")[2].strip("'")).stem
+            message += f"\n  It is no recipe either; {suggest(name, recipes())}"
         known = [o for action in parser._actions for o in action.option_strings]
         for word in re.findall(r"--?\w[\w.-]*", message):
             near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
@@ -44,10 +50,11 @@ class _Parser(jsonargparse.ArgumentParser):
 
 def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     """The verb and its options as plain values; exits with 2 on a wrong line, 0 after help."""
+    arguments = with_recipes(arguments)
     parser = _new("", "Attention blocks for convolutional networks.", "")
     parser.add_argument("--version", action="version", version=_version())
     verbs = parser.add_subcommands(required=True, dest="verb")
-    recipe = str(resources.files("convattn").joinpath("recipes", "demo.yaml"))
+    recipe = str(recipe_path("demo"))
     for verb, made, text in (
         (
             "demo",
@@ -63,7 +70,7 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
         ("doctor", _doctor(), "examine a network: gates, gradients, sizes, export"),
         ("audit", _audit(), "compare somebody's block with its authors' definition"),
         ("data", data := _new("data", "Look after data.", ""), "check data, write shards"),
-        ("list", _list(), "list blocks, networks, authors' sources"),
+        ("list", _list(), "list blocks, networks, authors' sources, recipes"),
     ):
         verbs.add_subcommand(verb, made, help=text)
     _add_data_verbs(data)  # jsonargparse wants the upper level first
@@ -125,14 +132,14 @@ def _new(
 
 def _list() -> jsonargparse.ArgumentParser:
     parser = _new("list", "List what there is.", texts.LIST)
-    what = Literal["blocks", "models", "hosts", "sources"]
+    what = Literal["blocks", "models", "hosts", "sources", "recipes"]
     parser.add_argument("what", type=what, nargs="?", default="blocks", help="what to list")
     return parser
 
 
 def _train() -> jsonargparse.ArgumentParser:
     parser = _new("train", "Train a network.", texts.TRAIN)
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_argument("--config", action="config", help=CONFIG)
     parser.add_argument("--resume", type=str | None, default=None, help="folder of a run to go on")
     _add_run(parser)
     return parser
@@ -177,7 +184,7 @@ def _compare(
     verb: str, description: str, epilog: str, recipe: str | None = None
 ) -> jsonargparse.ArgumentParser:
     parser = _new(verb, description, epilog, recipe)
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_argument("--config", action="config", help=CONFIG)
     parser.add_class_arguments(CompareConfig)
     _add_run(parser)
     return parser

@@ -23,6 +23,7 @@ examples:
   convattn list models         networks
   convattn list hosts          networks of timm and torchvision, where these are installed
   convattn list sources        authors' classes that can be built and loaded
+  convattn list recipes        the papers' training recipes, for --config
 """
 TRAIN = """\
 examples:
@@ -31,6 +32,7 @@ examples:
   convattn train --attention se --attention_args.reduction 24 --model_args.width_mult 0.5
   convattn train --host timm/resnet18 --insert ca@after_conv2 --checkpoint resnet18.pth --lr 0.01
   convattn train --config my.yaml --lr 0.1       values of the file, then of the line
+  convattn train --config ca_imagenet --data path/to/imagenet     a paper's recipe
   convattn train --attention ca --print_config   write such a file
   convattn train --resume runs/mobilenet_v2_ca   go on where it stopped
   torchrun --nproc_per_node 8 -m convattn train --data path/to/imagenet

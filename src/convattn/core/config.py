@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from convattn.core.errors import ArgumentError
-from convattn.core.fields import check_types, plain
+from convattn.core.fields import check_types, plain, rising
 from convattn.core.inserts import parse_inserts
 from convattn.core.names import suggest
 
 __all__ = ["CompareConfig", "TrainConfig", "config_from_dict", "differences"]
 
-POSITIVE = ("epochs", "batch", "accumulate", "eval_every", "step_epochs", "lr")
+POSITIVE = ("epochs", "batch", "accumulate", "eval_every", "step_epochs", "lr", "poly_power")
 NOT_NEGATIVE = (
     "workers", "weight_decay", "momentum", "warmup_epochs", "mixup", "cutmix", "clip_grad",
     "save_minutes",
 )  # fmt: skip
-FRACTIONS = ("label_smoothing", "ema", "step_factor")
+FRACTIONS = ("label_smoothing", "ema", "step_factor", "warmup_start")
 
 
 # fields that say where and how a run is carried out, not what it computes
@@ -44,6 +44,7 @@ class TrainConfig:
             ca@after_conv2, or several such, se@stage_end,ca@after_depthwise.
         attention_args: the block's arguments, such as {reduction: 16}; of several blocks, by their
             names.
+        attention_per_stage: arguments that differ by stage, such as {kernel_size: [3, 5, 5, 7]}.
         attention_init: "authors", or "identity": at first the network computes what it computes
             without blocks; "auto" is "identity" with a checkpoint, else "authors".
         at: position of the block where `attention` has none: a name such as after_depthwise, a
@@ -56,8 +57,12 @@ class TrainConfig:
         data_args: arguments of the data, such as {train_count: 4000} for scenes.
         imgsz: side of the square training images in pixels; null keeps the data's own size, 224
             for photographs.
-        augment: "none", "light" (shifts by an eighth), "flip" (those and mirroring), "imagenet"
-            (random resized crop, mirroring).
+        augment: "none"; "mirror" (left and right exchanged at random, nothing else); and, each with
+            all before it but "mirror" alone, in classification "light" (shifts by an eighth),
+            "flip" (mirroring), or "imagenet" (random resized crop and mirroring); in detection
+            "light" (SSD's zooming out and crops by overlap), "flip" (mirroring), "imagenet"
+            (photometric distortion: all of SSD's); in segmentation "light" (scales of 0.5 to 2,
+            crops), "flip" (mirroring), "imagenet" (photometric distortion).
         on_bad: an unreadable image stops the run before training ("stop") or is left out and
             counted ("skip").
         epochs: passes over the training images.
@@ -66,12 +71,19 @@ class TrainConfig:
         optimizer: "sgd" (Nesterov off, as the papers) or "adamw".
         lr: peak learning rate.
         block_lr: peak learning rate of the blocks; null for the same.
+        head_lr: peak learning rate of what the data decide: the class head, a detector's or
+            segmenter's pyramid and heads; null for the same.
         momentum: of SGD.
         weight_decay: on all parameters.
-        schedule: "cosine" to zero per step, "step", or "constant".
+        schedule: "cosine" or "poly" to zero per step, "step", or "constant".
         step_epochs: epochs between drops of the step schedule.
+        milestones: epochs after which the step schedule drops, also parts of one, such as [8, 11];
+            null for one every `step_epochs`.
         step_factor: what the rate is multiplied by at each drop.
+        poly_power: exponent of the poly schedule, (1 - t / T) ** poly_power.
         warmup_epochs: epochs of linear warm-up.
+        warmup_steps: its length in steps instead; null takes `warmup_epochs`.
+        warmup_start: share of the rate in the first step of the warm-up; 0 for one step's share.
         label_smoothing: from 0 to 1.
         mixup: alpha of mixup, 0 for none.
         cutmix: alpha of CutMix, 0 for none; with both, each batch takes one at random.
@@ -102,6 +114,7 @@ class TrainConfig:
     backbone_weights: str | None = None
     attention: str = "none"
     attention_args: dict[str, Any] = field(default_factory=dict)
+    attention_per_stage: dict[str, Any] = field(default_factory=dict)
     attention_init: Literal["auto", "authors", "identity"] = "auto"
     at: str | None = None
     checkpoint: str | None = None
@@ -109,7 +122,7 @@ class TrainConfig:
     data: str = "scenes"
     data_args: dict[str, Any] = field(default_factory=dict)
     imgsz: int | None = None
-    augment: Literal["none", "light", "flip", "imagenet"] = "light"
+    augment: Literal["none", "mirror", "light", "flip", "imagenet"] = "light"
     on_bad: Literal["stop", "skip"] = "stop"
     epochs: int = 20
     batch: int = 64
@@ -117,12 +130,17 @@ class TrainConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.05
     block_lr: float | None = None
+    head_lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 4e-5
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Literal["cosine", "poly", "step", "constant"] = "cosine"
     step_epochs: int = 30
+    milestones: list[float] | None = None
     step_factor: float = 0.1
+    poly_power: float = 0.9
     warmup_epochs: float = 0.0
+    warmup_steps: int | None = None
+    warmup_start: float = 0.0
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -146,7 +164,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_types(self)
         for each in dataclasses.fields(self):  # as a YAML file gives them back
-            if isinstance(getattr(self, each.name), dict):
+            if isinstance(getattr(self, each.name), dict | list):
                 object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         for name in POSITIVE:
             if not getattr(self, name) > 0:
@@ -157,12 +175,14 @@ class TrainConfig:
         for name in FRACTIONS:
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} must lie in 0..1, got {getattr(self, name)!r}")
-        for name, least in (("imgsz", 8), ("threads", 1)):
+        for name, least in (("imgsz", 8), ("threads", 1), ("warmup_steps", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ArgumentError(f"{name} must be {least} or more, got {value!r}")
-        if self.block_lr is not None and not self.block_lr > 0:
-            raise ArgumentError(f"block_lr must be greater than 0, got {self.block_lr!r}")
+        for name in ("block_lr", "head_lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ArgumentError(f"{name} must be greater than 0, got {value!r}")
         parse_inserts(self.attention, self.at)
         if self.keep < 1:
             raise ArgumentError(f"keep must be 1 or more, got {self.keep!r}")
@@ -173,6 +193,16 @@ class TrainConfig:
         if self.warmup_epochs > self.epochs:
             raise ArgumentError(
                 f"warmup_epochs ({self.warmup_epochs:g}) cannot be more than epochs ({self.epochs})"
+            )
+        if self.warmup_epochs and self.warmup_steps is not None:
+            raise ArgumentError(
+                f"warmup_epochs ({self.warmup_epochs:g}) and warmup_steps ({self.warmup_steps}) "
+                "both say how long the warm-up is; keep one"
+            )
+        if self.milestones is not None and not rising(self.milestones):
+            raise ArgumentError(
+                "milestones must be null or rising numbers of epochs, as [8, 11], got "
+                f"{self.milestones!r}"
             )
         if not 0 <= self.seed < 2**63:
             raise ArgumentError(f"seed must lie in 0..2**63-1, got {self.seed!r}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convattn.core.errors import ArgumentError
 
-__all__ = ["check_types", "plain"]
+__all__ = ["check_types", "plain", "rising"]
 
 
 def check_types(config: object) -> None:
@@ -37,6 +38,12 @@ _KINDS = {
     str: "a text", int: "a whole number", float: "a number", bool: "true or false",
     dict: "names with values", list: "a list", NoneType: "null",
 }  # fmt: skip
+
+
+def rising(values: list[Any]) -> bool:
+    """Whether these are numbers, at least one, each greater than 0 and than the one before."""
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    return 0 < len(numbers) == len(values) and all(a < b for a, b in pairwise([0, *numbers]))
 
 
 def plain(value: Any) -> Any:

@@ -64,6 +64,7 @@ def build_dense(
             host,
             parse_inserts(config.attention, config.at),
             arguments=config.attention_args,
+            per_stage=config.attention_per_stage,
             init=init,
         )
         facts = {

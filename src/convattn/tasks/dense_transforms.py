@@ -23,16 +23,16 @@ def map_transform(augment: str, size: int) -> MapTransform:
     """A sample -> image and label map, both with sides `size`, drawn from PyTorch.
 
     Args:
-        augment: "none" (resized so that the short side fits, the centre cut out), "light" (scaled
-            by 0.5 to 2, a crop), "flip" (that and mirroring) or "imagenet" (and photometric
-            distortion).
+        augment: "none" (resized so that the short side fits, the centre cut out), "mirror" (that
+            and mirroring), "light" (scaled by 0.5 to 2, a crop), "flip" (that and mirroring) or
+            "imagenet" (and photometric distortion).
         size: side in pixels.
     """
     v2 = require("torchvision.transforms.v2", "train")
     tensors = require("torchvision.tv_tensors", "train")
     fill = {tensors.Image: _FILL, tensors.Mask: IGNORED}
     steps: list[Any] = []
-    if augment == "none":
+    if augment in ("none", "mirror"):
         steps += [v2.Resize(size, antialias=True), v2.CenterCrop(size)]
     else:
         steps += [
@@ -40,10 +40,10 @@ def map_transform(augment: str, size: int) -> MapTransform:
             v2.ScaleJitter((size, size), (0.5, 2.0), antialias=True),
             v2.RandomCrop(size, pad_if_needed=True, fill=fill),
         ]
-        if augment in ("flip", "imagenet"):
-            steps.append(v2.RandomHorizontalFlip())
-        if augment == "imagenet":
-            steps.append(v2.RandomPhotometricDistort())
+    if augment in ("mirror", "flip", "imagenet"):
+        steps.append(v2.RandomHorizontalFlip())
+    if augment == "imagenet":
+        steps.append(v2.RandomPhotometricDistort())
     compose = v2.Compose(steps)
 
     def transform(sample: SegmentationSample) -> tuple[Tensor, Tensor]:
@@ -59,17 +59,18 @@ def object_transform(augment: str) -> ObjectTransform:
     Crowds and difficult objects are left out of training.
 
     Args:
-        augment: "none"; "light" (SSD's zooming out and crops by overlap); "flip" (those and
-            mirroring); "imagenet" (those and photometric distortion: all of SSD's).
+        augment: "none"; "mirror" (mirroring alone, as R-CNNs and RetinaNet are trained); "light"
+            (SSD's zooming out and crops by overlap); "flip" (those and mirroring); "imagenet"
+            (those and photometric distortion: all of SSD's).
     """
     v2 = require("torchvision.transforms.v2", "train")
     tensors = require("torchvision.tv_tensors", "train")
     steps: list[Any] = []
     if augment == "imagenet":
         steps.append(v2.RandomPhotometricDistort())
-    if augment != "none":
+    if augment not in ("none", "mirror"):
         steps += [v2.RandomZoomOut(fill={tensors.Image: _FILL, "others": 0}), v2.RandomIoUCrop()]
-    if augment in ("flip", "imagenet"):
+    if augment in ("mirror", "flip", "imagenet"):
         steps.append(v2.RandomHorizontalFlip())
     compose = v2.Compose([*steps, v2.SanitizeBoundingBoxes()])
 

@@ -59,6 +59,7 @@ def build_network(
             model,
             parse_inserts(config.attention, config.at),
             arguments=config.attention_args,
+            per_stage=config.attention_per_stage,
             init=init,
         )
     return model, {"network": model.origin, "inserted": insertions(model)}, notes
@@ -133,15 +134,15 @@ def parameter_groups(
 
     Args:
         model: with its blocks.
-        config: its `freeze_host`, `lr` and `block_lr`.
-        head: names the tensors that the data decide; asked with `freeze_host` alone.
+        config: its `freeze_host`, `lr`, `block_lr` and `head_lr`.
+        head: names the tensors that the data decide; asked with `freeze_host` or `head_lr` alone.
 
     Raises:
         ArgumentError: there would be nothing to train.
     """
     in_blocks = {id(p) for p in block_parameters(model)}
+    names = head() if config.freeze_host or config.head_lr is not None else set()
     if config.freeze_host:
-        names = head()
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(id(parameter) in in_blocks or name in names)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -150,16 +151,17 @@ def parameter_groups(
             f"freeze_host leaves nothing to train: {config.model} has no class head, and attention "
             f"{config.attention!r} no parameter"
         )
-    if config.block_lr is None:
-        return [{"params": trained, "scale": 1.0}]
-    groups = [
-        {"params": [p for p in trained if id(p) not in in_blocks], "scale": 1.0},
-        {
-            "params": [p for p in trained if id(p) in in_blocks],
-            "scale": config.block_lr / config.lr,
-        },
+    rates = {"host": config.lr, "blocks": config.block_lr, "head": config.head_lr}
+    groups: dict[str, list[nn.Parameter]] = {part: [] for part in rates}
+    for name, parameter in model.named_parameters():
+        part = "blocks" if id(parameter) in in_blocks else "head" if name in names else "host"
+        if parameter.requires_grad:
+            groups[part if rates[part] is not None else "host"].append(parameter)
+    return [
+        {"params": groups[part], "scale": rate / config.lr}
+        for part, rate in rates.items()
+        if rate is not None and groups[part]
     ]
-    return [group for group in groups if group["params"]]
 
 
 def _fits(theirs: Tensor | None, ours: Tensor) -> bool:

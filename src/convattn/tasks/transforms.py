@@ -23,7 +23,7 @@ def train_transform(augment: str, size: int, native: bool) -> Transform:
     """uint8 (3, H, W) -> uint8 (3, size, size), with draws from PyTorch's generator.
 
     Args:
-        augment: "none", "light", "flip" or "imagenet"; see `TrainConfig`.
+        augment: "none", "mirror", "light", "flip" or "imagenet"; see `TrainConfig`.
         size: side in pixels.
         native: the images have this size already.
     """
@@ -34,7 +34,7 @@ def train_transform(augment: str, size: int, native: bool) -> Transform:
     if augment in ("light", "flip"):
         shift = min(max(1, size // 8), size - 1)  # a reflection has no more pixels than that
         steps.append(v2.RandomCrop(size, padding=shift, padding_mode="reflect"))
-    if augment == "flip":
+    if augment in ("mirror", "flip"):
         steps.append(v2.RandomHorizontalFlip())
     return v2.Compose(steps) if steps else _unchanged
 

@@ -115,15 +115,17 @@ def full_load(model: nn.Module) -> str:
 
 def _arguments(name: str) -> set[str]:
     """What a builder takes, with what it hands on; torchvision would ignore a misspelt one."""
-    signatures = [inspect.signature(_builder(name))]
+    names = _named(_builder(name)) - {"host", "num_classes"}
     if name in _CLASSES:
         module, kind = _CLASSES[name]
         whole = require(f"torchvision.models.detection.{module}", "train")
-        signatures.append(inspect.signature(getattr(whole, kind)))
-    names = {
-        p.name for s in signatures for p in s.parameters.values() if p.kind is not p.VAR_KEYWORD
-    }
-    return names - {"host", "backbone", "num_classes", "head"}
+        names |= _named(getattr(whole, kind)) - {"backbone", "num_classes", "head"}
+    return names
+
+
+def _named(function: Any) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
 
 
 def _builder(name: str) -> Any:

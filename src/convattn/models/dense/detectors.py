@@ -8,20 +8,22 @@ from torch import nn
 
 from convattn.core.checks import check_choice, check_positive
 from convattn.core.names import require
-from convattn.models.dense.features import Pyramid, freeze_norms, freeze_stages
+from convattn.models.dense.features import Pyramid, freeze_norms, freeze_stages, hold_norms
 
 __all__ = ["faster_rcnn", "mask_rcnn", "retinanet"]
 
-Norm = Literal["batch", "frozen"]
+Norm = Literal["batch", "eval", "frozen"]
 
 
 def _pyramid(
     host: nn.Module, first: int, top: str, norm: Norm, frozen_stages: int, width: int
 ) -> Pyramid:
-    check_choice("a detector", "norm", norm, ("batch", "frozen"))
+    check_choice("a detector", "norm", norm, ("batch", "eval", "frozen"))
     check_positive("a detector", "width", width)
     if norm == "frozen":
         freeze_norms(host)
+    elif norm == "eval":
+        hold_norms(host)
     pyramid = Pyramid(host, first, top, width)
     freeze_stages(host, frozen_stages)
     return pyramid
@@ -42,7 +44,8 @@ def retinanet(
     Args:
         host: backbone, returns a list of maps.
         num_classes: K; labels are 0 to K - 1.
-        norm: "batch", or "frozen": the backbone's batch norms stay as they are (pretrained).
+        norm: "batch"; "eval": the backbone's batch norms keep their statistics (pretrained), and
+            their scales and shifts are trained, as in MMDetection; "frozen": they stay as they are.
         frozen_stages: stages of the backbone that are not trained; 1 is stem and first stage.
         p6: what the first extra level is made from: the pyramid's last level (torchvision), or the
             backbone's last map (the paper, MMDetection, and so ECA's table).

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from convattn.core.errors import ArgumentError
 from convattn.core.names import require
 
-__all__ = ["Maps", "Pyramid", "freeze_norms", "freeze_stages", "measure"]
+__all__ = ["Maps", "Pyramid", "freeze_norms", "freeze_stages", "hold_norms", "measure"]
 
 _SIDE = 128  # of the image that a backbone is measured with
 
@@ -110,6 +110,22 @@ def freeze_norms(module: nn.Module) -> None:
                 state.pop("num_batches_tracked")
                 new.load_state_dict(state)
                 setattr(parent, name, new)
+
+
+class _HeldNorm(nn.BatchNorm2d):
+    """Batch norm that stays in eval mode."""
+
+    def train(self, mode: bool = True) -> _HeldNorm:
+        """Eval, whatever is asked for."""
+        return super().train(False)
+
+
+def hold_norms(module: nn.Module) -> None:
+    """Keep each batch norm in eval mode: its statistics stay, scale and shift are trained."""
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d:
+            child.__class__ = _HeldNorm
+            child.eval()
 
 
 def freeze_stages(host: nn.Module, count: int) -> None:
