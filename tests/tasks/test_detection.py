@@ -13,7 +13,7 @@ import torch
 from convattn import create_model
 from convattn.cli import main
 from convattn.core.config import TrainConfig
-from convattn.core.errors import ArgumentError
+from convattn.core.errors import ArgumentError, StateDictError
 from convattn.tasks.detection import Detection
 from convattn.tasks.kinds import restore
 from convattn.tasks.train import evaluate
@@ -116,6 +116,51 @@ def test_weights_of_a_classification_network_become_the_backbone(tmp_path: Path)
         assert sum(k.startswith(start) and k.removeprefix(start) in whole.state_dict()
                    for k in ours) > 200  # fmt: skip
         assert "w.pt" in task.notes[0]
+
+
+def test_a_backbone_may_be_trained_with_its_blocks(tmp_path: Path) -> None:
+    """As the papers' detectors: the blocks' weights come from classification too."""
+    whole = create_model("mobilenet_v2", width_mult=0.35, num_classes=7, attention="ca")
+    torch.save({"state_dict": whole.state_dict()}, tmp_path / "w.pt")
+    given = {"attention": "ca", "backbone_weights": str(tmp_path / "w.pt")}
+    for model, start in (("ssdlite320", "backbone.host."), ("retinanet", "backbone.body.host.")):
+        config = config_of(model, **given, attention_init="authors")
+        task = Detection(config, Detection.open_data(config))
+        ours = task.model.state_dict()
+        kept = {k for k in whole.state_dict() if not k.startswith(("classifier", "head"))}
+        assert sum(".after_depthwise." in k for k in kept) == 16 * 11
+        assert all(torch.equal(ours[start + k], whole.state_dict()[k]) for k in kept)
+        extra = [k for k in ours if ".extras." in k and ".after_depthwise." in k]
+        assert len(extra) == (4 * 11 if model == "ssdlite320" else 0)  # the detector's own, drawn
+        again = Detection(config, task.data, resumed=True).model  # without the file
+        assert again.state_dict().keys() == ours.keys()
+    data = task.data
+    with pytest.raises(ArgumentError, match=r"started as 'authors'.* give --attention_init auth"):
+        Detection(config_of("retinanet", **given), data)
+    with pytest.raises(StateDictError, match=r"missing.*unexpected.*and these blocks"):
+        Detection(config_of("retinanet", **{**given, "attention": "se"}), data)
+
+
+def test_a_backbone_whose_blocks_started_as_the_identity(tmp_path: Path) -> None:
+    """Its gates are doubled, so another start would compute something else."""
+    line = ["train", "--attention", "ca", "--attention_init", "identity", "--model_args",
+            "{width_mult: 0.35}", "--data_args", "{train_count: 64, test_count: 8, size: 32}",
+            "--epochs", "1", "--batch", "32", "--tensorboard", "false", "--device", "cpu",
+            "--project", str(tmp_path), "--name", "r"]  # fmt: skip
+    assert main(line) == 0
+    run = str(tmp_path / "r")
+    given = {"attention": "ca", "backbone_weights": run}
+    config = config_of("retinanet", **given, attention_init="identity")
+    data = Detection.open_data(config)
+    host = Detection(config, data).model.backbone.body.host.eval()
+    trained = restore(run)[0]
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(host(x)[-1], trained.blocks(trained.stem(x)))
+    with pytest.raises(
+        ArgumentError, match="started as 'identity', and attention_init is 'authors'"
+    ):
+        Detection(config_of("retinanet", **given, attention_init="authors"), data)
 
 
 def test_the_reference_is_the_score_of_mean_boxes() -> None:

@@ -39,7 +39,8 @@ class TrainConfig:
         model_args: its arguments, such as {width_mult: 0.5}.
         backbone: network inside a model for detection or segmentation, by name as a model.
         backbone_args: its arguments.
-        backbone_weights: file with weights of the backbone, as checkpoint; null draws them.
+        backbone_weights: file with weights of the backbone, as checkpoint, or with its blocks too,
+            from a classification run with them; null draws them.
         attention: block in the network; see `convattn list blocks`. With its position
             ca@after_conv2, or several such, se@stage_end,ca@after_depthwise.
         attention_args: the block's arguments, such as {reduction: 16}; of several blocks, by their

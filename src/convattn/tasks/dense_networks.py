@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from convattn.core.config import TrainConfig
-from convattn.core.errors import ArgumentError
+from convattn.core.errors import ArgumentError, CheckpointError
+from convattn.core.files import load_checkpoint
 from convattn.core.inserts import parse_inserts
 from convattn.core.seeds import seeded
+from convattn.core.weights import read_weights
 from convattn.insertion import insertions, rebuild
 from convattn.models import create_model
 from convattn.models._blocks import put_blocks
 from convattn.models.dense import assemble, backbone_of
 from convattn.models.dense.features import Maps
-from convattn.tasks.networks import load_host
+from convattn.tasks.networks import load_host, weights_file
 
 __all__ = ["build_dense", "head_tensors", "rebuild_dense"]
 
@@ -28,7 +31,7 @@ def build_dense(
     *,
     resumed: bool = False,
 ) -> tuple[nn.Module, dict[str, Any], list[str]]:
-    """The network of a configuration; the backbone is drawn and loaded before any block is made.
+    """The network of a configuration: a backbone with its blocks and weights, and heads.
 
     Args:
         config: its fields on the network, its blocks and weights.
@@ -49,24 +52,14 @@ def build_dense(
             f"--model {config.model} needs a backbone, such as --backbone mobilenet_v2"
         )
     host_name, own, rest = backbone_of(config.model, config.backbone, arguments)
-    host_args = {**config.backbone_args, **own}
-    loaded = config.backbone_weights or config.checkpoint
-    init = config.attention_init
-    if init == "auto":
-        init = "authors" if loaded is None else "identity"
-    notes: list[str] = []
     with seeded(seed):
-        host = create_model(host_name, **host_args)
-        if config.backbone_weights is not None and not resumed:
-            free = _heads(config.backbone, config.backbone_args, host)
-            notes = load_host(host, config.backbone_weights, free, config.backbone)
-        put_blocks(
-            host,
-            parse_inserts(config.attention, config.at),
-            arguments=config.attention_args,
-            per_stage=config.attention_per_stage,
-            init=init,
-        )
+        host = create_model(host_name, **{**config.backbone_args, **own})
+        if config.backbone_weights is None or resumed:
+            notes: list[str] = []
+            _put_blocks(host, config)
+        else:
+            path = weights_file(config.backbone_weights)
+            notes = _load_backbone(host, config.backbone, path, config)
         facts = {
             "model": config.model,
             "model_args": rest,
@@ -92,8 +85,56 @@ def head_tensors(model: nn.Module) -> set[str]:
     return {name for name, p in model.named_parameters() if id(p) not in backbone}
 
 
-def _heads(name: str, arguments: dict[str, Any], host: nn.Module) -> set[str]:
-    """What only one of the classification network and the backbone has: heads, extra blocks."""
+def _put_blocks(host: nn.Module, config: TrainConfig) -> None:
+    init = config.attention_init
+    if init == "auto":
+        init = "authors" if (config.backbone_weights or config.checkpoint) is None else "identity"
+    put_blocks(
+        host,
+        parse_inserts(config.attention, config.at),
+        arguments=config.attention_args,
+        per_stage=config.attention_per_stage,
+        init=init,
+    )
+
+
+def _load_backbone(host: nn.Module, name: str, path: Path, config: TrainConfig) -> list[str]:
+    """Put blocks into a backbone and load a classification network's weights into it.
+
+    A file without blocks is loaded before they are made, one that holds blocks behind it.
+
+    Returns:
+        Notes for the user.
+    """
     with seeded(0):
-        whole = create_model(name, **arguments)
-    return set(whole.state_dict()) ^ set(host.state_dict())
+        whole = create_model(name, **config.backbone_args)
+    held = set(read_weights(path))
+    trained = not held <= {*whole.state_dict(), *host.state_dict()}
+    if trained:
+        _put_blocks(host, config)
+        with seeded(0):
+            _put_blocks(whole, config)
+        if held <= {*whole.state_dict(), *host.state_dict()}:
+            _check_start(path, config)
+    free = set(whole.state_dict()) ^ set(host.state_dict())  # heads, a detector's extra layers
+    notes = load_host(host, path, free, name, blocks="these blocks" if trained else "no blocks")
+    if not trained:
+        _put_blocks(host, config)
+    return notes
+
+
+def _check_start(path: Path, config: TrainConfig) -> None:
+    """Refuse a start of the blocks other than the file's: gates are doubled in one from identity.
+
+    It has to be said, as a resumed run does not read the file again.
+    """
+    try:
+        saved = load_checkpoint(path)
+    except CheckpointError:  # no run's: somebody else's training, which knows no other start
+        saved = {}
+    wanted = saved.get("facts", {}).get("network", {}).get("attention_init", "authors")
+    if config.attention_init != wanted:
+        raise ArgumentError(
+            f"{path} holds weights of blocks that started as {wanted!r}, and attention_init is "
+            f"{config.attention_init!r}; give --attention_init {wanted}"
+        )

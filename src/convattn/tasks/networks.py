@@ -22,7 +22,14 @@ from convattn.insertion.groups import block_parameters
 from convattn.models import create_model
 from convattn.models._blocks import put_blocks
 
-__all__ = ["build_network", "class_tensors", "load_host", "parameter_groups", "rebuild_network"]
+__all__ = [
+    "build_network",
+    "class_tensors",
+    "load_host",
+    "parameter_groups",
+    "rebuild_network",
+    "weights_file",
+]
 
 
 def build_network(
@@ -80,14 +87,23 @@ def class_tensors(config: TrainConfig, num_classes: int) -> set[str]:
     return {name for name in here if name not in other or here[name].shape != other[name].shape}
 
 
-def load_host(model: nn.Module, path: str | Path, free: set[str], name: str) -> list[str]:
-    """Load a file into a network without blocks; only the tensors in `free` may not fit.
+def weights_file(path: str | Path) -> Path:
+    """The file itself, or the best weights in the folder of a run."""
+    path = Path(path)
+    return path / "weights" / "best.pt" if path.is_dir() else path
+
+
+def load_host(
+    model: nn.Module, path: str | Path, free: set[str], name: str, *, blocks: str = "no blocks"
+) -> list[str]:
+    """Load a file into a network; only the tensors in `free` may not fit.
 
     Args:
         model: changed in place; on an error it is left as it was.
         path: a file as `convattn.core.weights.read_weights` takes it, or the folder of a run.
         free: tensors that keep their random values where the file has none of that shape.
         name: of the network, for messages.
+        blocks: what the file should hold of blocks, for messages.
 
     Returns:
         Notes for the user.
@@ -96,8 +112,7 @@ def load_host(model: nn.Module, path: str | Path, free: set[str], name: str) -> 
         CheckpointError: the file cannot be read or holds no state dict.
         StateDictError: a tensor is missing, unexpected or differently shaped.
     """
-    path = Path(path)
-    theirs = read_weights(path / "weights" / "best.pt" if path.is_dir() else path)
+    theirs = read_weights(weights_file(path))
     ours = model.state_dict()
     fresh = [key for key in ours if key in free and not _fits(theirs.get(key), ours[key])]
     # counters of batch norm came with PyTorch 0.4.1; nothing depends on them here
@@ -113,7 +128,7 @@ def load_host(model: nn.Module, path: str | Path, free: set[str], name: str) -> 
             f"{path} does not fit {name}: {_count('missing', missing)}, "
             f"{_count('unexpected', unexpected)}, {_count('differently shaped', differing)}. Only "
             f"the class head may differ ({', '.join(sorted(free))}). Is it a file of this network, "
-            "with these --model_args, and without blocks?"
+            f"with these --model_args, and {blocks}?"
         )
     model.load_state_dict(
         {**ours, **{k: v for k, v in theirs.items() if k in ours and k not in fresh}}
