@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import subprocess
 import sys
+import threading
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -338,3 +342,36 @@ def test_a_pair_without_a_kernel_is_computed_all_the_same() -> None:
     for first, second in itertools.product(KINDS, KINDS):
         gates = (torch.rand(KINDS[first](*x.shape)), torch.rand(KINDS[second](*x.shape)))
         assert torch.equal(apply_gates(x, gates), x * gates[0] * gates[1])
+
+
+class _Marked(torch.autograd.Function):
+    """x, whose graph holds an object until it is freed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mark: object) -> Tensor:
+        ctx.mark = mark
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        return dy, None
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["ca", "se", "cbam", "eca", "simple_ca"])
+@pytest.mark.parametrize("backward", [True, False])
+def test_the_graph_of_a_step_is_freed(name: str, backward: bool) -> None:
+    """Without the garbage collector, or what a training holds would grow from step to step."""
+    block = create_block(name, 16).train()
+    leaf = torch.randn(2, 16, 48, 48, requires_grad=True)  # large enough for the kernels
+    mark = threading.Event()  # any object that can be referred to weakly
+    kept = weakref.ref(mark)
+    gc.disable()
+    try:
+        y = block(_Marked.apply(leaf, mark))
+        if backward:
+            y.sum().backward()
+        del y, mark
+        assert kept() is None
+    finally:
+        gc.enable()

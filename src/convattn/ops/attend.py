@@ -29,4 +29,6 @@ def attend(x: Tensor, gates: Callable[[Tensor], tuple[Tensor, ...]]) -> Tensor:
     link = Link(x)
     with link:
         found = gates(x)
-    return apply_gates(x, found, link)
+    y = apply_gates(x, found, link)
+    link.token = None  # its graph holds the link: kept, neither would be freed
+    return y
