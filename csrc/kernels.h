@@ -27,6 +27,11 @@ struct Added {
     Gate channel, row, column;
 };
 
+struct GateSum {
+    Gate row, column, position;
+    float scale;
+};
+
 struct Shape {
     int64_t channels, height, width;
 };
@@ -61,6 +66,41 @@ struct Gating {
     // On rows [first, last) of one image; `limit` ends what this thread may write.
     void (*gate_last)(Gates gates, Added added, const T* x, const T* end, T* y, T* limit,
                       int64_t first, int64_t last, Shape shape);
+    // y = x * scale * (a gate by row + one by column + one by position), likewise.
+    void (*mean_gate)(GateSum gates, const T* x, const T* end, T* y, int64_t first, int64_t last,
+                      Shape shape);
+    void (*mean_gate_last)(GateSum gates, const T* x, const T* end, T* y, T* limit, int64_t first,
+                           int64_t last, Shape shape);
+};
+
+template <class T>
+struct Statistics {
+    // Of each plane: the largest value, the sum of (x - mean)^2, and the sum of x * weight, with a
+    // weight for each position.
+    void (*maxima)(const T* x, const T* end, int64_t planes, int64_t size, float* to);
+    void (*squares)(const T* x, const T* end, int64_t planes, int64_t size, const float* mean,
+                    float* to);
+    void (*weighted)(const T* x, const T* end, int64_t planes, int64_t size, const float* weight,
+                     float* to);
+    // Sums and largest values over the channels of one image, at positions [first, last), of
+    // x * weight with a weight for each channel; without weights of x, without `most` sums alone.
+    void (*over_channels)(const T* x, const T* end, Shape shape, const float* weight,
+                          int64_t first, int64_t last, float* total, float* most);
+    // The largest value of each row and of each column.
+    void (*strip_maxima)(const T* x, const T* end, int64_t planes, Shape shape, Strip rows,
+                         Strip columns);
+    // The same of channels or positions [first, last) of one image whose channels are last; 16
+    // values may be read behind the weights.
+    void (*maxima_last)(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
+                        float* to);
+    void (*squares_last)(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
+                         const float* mean, float* to);
+    void (*weighted_last)(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
+                          const float* weight, float* to);
+    void (*over_channels_last)(const T* x, const T* end, Shape shape, const float* weight,
+                               int64_t first, int64_t last, float* total, float* most);
+    void (*strip_maxima_last)(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
+                              Strip rows, Strip columns);
 };
 
 template <class T>
@@ -89,7 +129,7 @@ struct Network2 {
     int64_t from, length;        // the places of f that it takes
 };
 
-struct Layers {
+struct CoordinateNetwork {
     void (*encode)(Network net, const float* z, float* f);
     // Gates (channels, length) of channels [first, last) at to + first * length.
     void (*decode)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
@@ -99,14 +139,50 @@ struct Layers {
                         float* to);
 };
 
+enum class Act { NONE, RELU, RELU6, SIGMOID };
+
+// A convolution with one output plane: weight (planes, high, wide). Input planes are `plane` values
+// apart and padded with zeros; rows are `step` apart, of the output `out_step`, at least its width in
+// whole vectors of 16. 16 values may be read behind the input.
+struct Convolution {
+    const float* weight;
+    int64_t planes, high, wide, plane, step, width, out_step;
+};
+
+// On values (channels, length), rows `step` apart, 16 readable behind them: scale * sigmoid of the
+// normed values, or of their silu.
+struct GroupNorm {
+    int64_t channels, groups, length, step;
+    const float *weight, *bias;  // both may be missing
+    double eps;
+    bool silu;
+    float scale;
+};
+
+struct Layers {
+    // out = w z + bias, w (rows, length); the bias may be missing.
+    void (*dense)(const float* w, const float* bias, int64_t rows, int64_t length, const float* z,
+                  float* out);
+    // act(slope * value + offset) in place; `scale` is of the sigmoid. Values behind, up to whole
+    // vectors, are spoilt.
+    void (*apply)(float* values, int64_t n, float slope, float offset, Act act, float scale);
+    // Rows [first, last) of the output.
+    void (*convolve)(Convolution conv, const float* in, int64_t first, int64_t last, float* out);
+    // Groups [first, last).
+    void (*group_norm)(GroupNorm norm, float* values, int64_t first, int64_t last);
+    void (*softmax)(float* values, int64_t size);
+};
+
 template <class T>
 struct Table {
     const Means<T>* means;
     const Gating<T>* gating;
+    const Statistics<T>* statistics;
     const Gradients<T>* gradients;
 };
 
 struct Kernels {
+    const CoordinateNetwork* coordinate_network;
     const Layers* layers;
     Table<float> full;
     Table<uint16_t> half;

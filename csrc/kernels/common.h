@@ -33,6 +33,9 @@ extern const convattn::Gating<float> gating_full;
 extern const convattn::Gating<uint16_t> gating_half;
 extern const convattn::Gradients<float> gradients_full;
 extern const convattn::Gradients<uint16_t> gradients_half;
+extern const convattn::Statistics<float> statistics_full;
+extern const convattn::Statistics<uint16_t> statistics_half;
+extern const convattn::CoordinateNetwork coordinate_network;
 extern const convattn::Layers layers;
 
 namespace {

@@ -96,6 +96,56 @@ struct Forward {
     };
 };
 
+template <class T>
+void mean_gate(convattn::GateSum gates, const T* x, const T* end, T* y, int64_t first, int64_t last,
+               Shape shape) {
+    const int64_t height = shape.height, width = shape.width, size = height * width;
+    const T* limit = y + last * size;
+    for (int64_t p = first; p < last; ++p) {
+        for (int64_t h = 0; h < height; ++h) {
+            const float row = gates.row.data[p * height + h];
+            const float* columns = gates.column.data + p * width;
+            const float* positions = gates.position.data + h * width;
+            const int64_t at = p * size + h * width;
+            if (width < LANES) {
+                const vf gate = row + load_any(columns, width, gates.column.end) +
+                                load_any(positions, width, gates.position.end);
+                store_within(y + at, load_any(x + at, width, end) * (gate * gates.scale), width,
+                             limit);
+                continue;
+            }
+            for (int64_t from = 0; from < width; from += LANES) {
+                const int64_t w = least(from, width - LANES);  // the last vector begins earlier
+                const vf gate = row + load(columns + w) + load(positions + w);
+                store(y + at + w, load(x + at + w) * (gate * gates.scale));
+            }
+        }
+    }
+}
+
+template <class T>
+void mean_gate_last(convattn::GateSum gates, const T* x, const T* end, T* y, T* limit,
+                    int64_t first, int64_t last, Shape shape) {
+    const int64_t channels = shape.channels;
+    for (int64_t i = first * shape.width; i < last * shape.width; ++i) {
+        const float* rows = gates.row.data + i / shape.width * channels;
+        const float* columns = gates.column.data + i % shape.width * channels;
+        const float position = gates.position.data[i];
+        const int64_t at = i * channels;
+        const auto value = [&](vf v, int64_t c) {
+            return v * ((load(rows + c) + load(columns + c) + position) * gates.scale);
+        };
+        if (channels < LANES) {
+            store_within(y + at, value(load_any(x + at, channels, end), 0), channels, limit);
+            continue;
+        }
+        for (int64_t from = 0; from < channels; from += LANES) {
+            const int64_t c = least(from, channels - LANES);
+            store(y + at + c, value(load(x + at + c), c));
+        }
+    }
+}
+
 template <class Run>
 void with_sum(Gates gates, Added added, Run run) {
     if (added.sum == NOTHING) with_kinds<Forward<NOTHING>::Of>(gates, run);
@@ -122,7 +172,7 @@ void gate_last(Gates gates, Added added, const T* x, const T* end, T* y, T* limi
 
 template <class T>
 constexpr convattn::Gating<T> table() {
-    return {gate<T>, gate_last<T>};
+    return {gate<T>, gate_last<T>, mean_gate<T>, mean_gate_last<T>};
 }
 const convattn::Gating<float> gating_full = table<float>();
 const convattn::Gating<uint16_t> gating_half = table<uint16_t>();

@@ -1,164 +1,169 @@
-// The small networks between pooling and gating.
-#include "common.h"
+// The small layers between pooling and gating.
+#include "functions.h"
 
 namespace CONVATTN_ISA {
 namespace {
 
-// exp(x) to 2 units in the last place, for |x| < 88; NaN stays NaN.
-vf exponential(vf x) {
-    const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-    const vf shifted = x * 1.44269504f + magic;
-    const vf n = shifted - magic;
-    vf r = x - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
-    vf p = splat(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    return (vf)((vi)p + (((vi)shifted - (vi)magic) << 23));
+using convattn::Act;
+using convattn::Convolution;
+using convattn::GroupNorm;
+
+vf activate(vf value, Act act, float scale) {
+    switch (act) {
+        case Act::RELU: return rectify(value);
+        case Act::RELU6: {
+            value = rectify(value);
+            return select(value > splat(6.0f), splat(6.0f), value);
+        }
+        case Act::SIGMOID: return scale * sigmoid(value);
+        default: return value;
+    }
 }
 
-vf select(vi mask, vf yes, vf no) {
-    return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
+void apply(float* values, int64_t n, float slope, float offset, Act act, float scale) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        store(values + i, activate(slope * load(values + i) + offset, act, scale));
+    }
 }
 
-vf sigmoid(vf x) {  // the clamps leave NaN alone
-    x = select(x > splat(87.0f), splat(87.0f), x);
-    x = select(x < splat(-87.0f), splat(-87.0f), x);
-    return 1.0f / (1.0f + exponential(-x));
+void dense(const float* w, const float* bias, int64_t rows, int64_t length, const float* z,
+           float* out) {
+    for (int64_t i = 0; i < rows; i += 4) {
+        const float* row[4];
+        for (int k = 0; k < 4; ++k) row[k] = w + least(i + k, rows - 1) * length;
+        v4 total = {};
+        for (int64_t from = 0; from < length; from += CHAIN * LANES) {
+            const int64_t to = least(length, from + CHAIN * LANES);
+            vf acc[4] = {};
+            int64_t l = from;
+            for (; l + LANES <= to; l += LANES) {
+                const vf value = load(z + l);
+                for (int k = 0; k < 4; ++k) acc[k] += load(row[k] + l) * value;
+            }
+            if (l < to) {
+                const vf value = load_first(z + l, to - l);
+                for (int k = 0; k < 4; ++k) {
+                    acc[k] += load_within(row[k] + l, to - l, w + rows * length) * value;
+                }
+            }
+            total += sums(acc[0], acc[1], acc[2], acc[3]);
+        }
+        for (int64_t k = 0; k < least(4, rows - i); ++k) {
+            out[i + k] = total[k] + (bias == nullptr ? 0.0f : bias[i + k]);
+        }
+    }
 }
 
-vf hard_swish(vf x) {
-    vf t = x + 3.0f;
-    t = select(t < splat(0.0f), splat(0.0f), t);
-    t = select(t > splat(6.0f), splat(6.0f), t);
-    return x * t / 6.0f;
-}
-vf rectify(vf x) { return select(x < splat(0.0f), splat(0.0f), x); }
-
-// out[i][v] = sum over k of w[i][k] * z[k][v], R rows of w (fewer are repeated) and V vectors of z.
+// R rows and V vectors of the output; rows beyond `rows` are repeated and not written.
 template <int R, int V>
-void product(const float* w, int64_t rows, int64_t length, const float* z, int64_t step,
-             vf (*out)[V]) {
-    const float* row[R];
-    for (int i = 0; i < R; ++i) {
-        row[i] = w + least(i, rows - 1) * length;
-        for (int v = 0; v < V; ++v) out[i][v] = vf{};
-    }
-    for (int64_t from = 0; from < length; from += 4 * CHAIN) {
-        const int64_t to = least(length, from + 4 * CHAIN);
-        vf acc[R][V] = {};
-        for (int64_t k = from; k < to; ++k) {
-            vf value[V];
-            for (int v = 0; v < V; ++v) value[v] = load(z + k * step + v * LANES);
-            for (int i = 0; i < R; ++i) {
-                for (int v = 0; v < V; ++v) acc[i][v] += row[i][k] * value[v];
-            }
-        }
-        for (int i = 0; i < R; ++i) {
-            for (int v = 0; v < V; ++v) out[i][v] += acc[i][v];
-        }
-    }
-}
-
-// Calls put(row, place, vector) with all of w z, the rows of a place in order.
-template <int R, int V, class Put>
-void tiles(const float* w, int64_t first, int64_t last, int64_t length, const float* z,
-           int64_t step, int64_t from, int64_t to, const Put& put) {
-    vf out[R][V];
-    for (int64_t i = first; i < last; i += R) {
-        product<R, V>(w + i * length, last - i, length, z + from, step, out);
-        for (int64_t k = 0; k < least(R, last - i); ++k) {
-            for (int v = 0; v < V && from + v * LANES < to; ++v) {
-                put(i + k, from + v * LANES, out[k][v]);
+void tile(const Convolution& conv, const float* in, int64_t rows, float* out) {
+    vf acc[R][V] = {};
+    const float* weight = conv.weight;
+    for (int64_t plane = 0; plane < conv.planes; ++plane, in += conv.plane) {
+        for (int64_t i = 0; i < conv.high; ++i) {
+            const float* at[R];
+            for (int r = 0; r < R; ++r) at[r] = in + (least(r, rows - 1) + i) * conv.step;
+            for (int64_t j = 0; j < conv.wide; ++j) {
+                const vf w = splat(*weight++);
+                for (int r = 0; r < R; ++r) {
+                    for (int v = 0; v < V; ++v) acc[r][v] += w * load(at[r] + j + v * LANES);
+                }
             }
         }
     }
-}
-
-template <class Put>
-void multiply(const float* w, int64_t first, int64_t last, int64_t length, const float* z,
-              int64_t step, int64_t places, const Put& put) {
-    int64_t l = 0;
-    for (; l + 3 * LANES < places; l += 4 * LANES) {
-        tiles<4, 4>(w, first, last, length, z, step, l, places, put);
+    for (int64_t r = 0; r < least(R, rows); ++r) {
+        for (int v = 0; v < V; ++v) store(out + r * conv.out_step + v * LANES, acc[r][v]);
     }
-    for (; l + LANES < places; l += 2 * LANES) {
-        tiles<6, 2>(w, first, last, length, z, step, l, places, put);
-    }
-    if (l < places) tiles<8, 1>(w, first, last, length, z, step, l, places, put);
 }
 
-void encode(convattn::Network net, const float* z, float* f) {
-    multiply(net.w, 0, net.hidden, net.channels, z, net.step, net.places,
-             [&](int64_t i, int64_t l, vf value) {
-                 value = net.slope[i] * value + net.offset[i];
-                 store(f + i * net.step + l, net.relu ? rectify(value) : hard_swish(value));
-             });
-}
-
-void decode(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
-            int64_t last, float* to) {
-    const float* limit = to + last * out.length;
-    multiply(out.weight, first, last, net.hidden, f + out.from, net.step, out.length,
-             [&](int64_t c, int64_t l, vf value) {
-                 if (out.bias != nullptr) value += out.bias[c];
-                 const int64_t n = least(LANES, out.length - l);
-                 float* at = to + c * out.length + l;
-                 value = net.scale * sigmoid(value);
-                 // what lies behind a row is written already, but for rows of one vector
-                 if (n == LANES) store(at, value);
-                 else if (out.length < LANES) store_within(at, value, n, limit);
-                 else store_first(at, value, n);
-             });
-}
-
-// P places and V vectors of channels.
-template <int P, int V>
-void places_last(convattn::Network net, convattn::Network2 out, const float* f, int64_t place,
-                 int64_t places, int64_t c, float* to) {
-    vf acc[P][V] = {};
-    const float* from = f + out.from + place;
-    int64_t at[P];
-    for (int p = 0; p < P; ++p) at[p] = least(p, places - 1);
-    for (int64_t k = 0; k < net.hidden; ++k) {
-        vf weight[V];
-        for (int v = 0; v < V; ++v) weight[v] = load(out.weight + k * net.channels + c + v * LANES);
-        for (int p = 0; p < P; ++p) {
-            const float value = from[k * net.step + at[p]];
-            for (int v = 0; v < V; ++v) acc[p][v] += value * weight[v];
+void convolve(Convolution conv, const float* in, int64_t first, int64_t last, float* out) {
+    for (int64_t h = first; h < last;) {
+        const int64_t left = last - h;
+        for (int64_t w = 0; w < conv.width;) {
+            const int64_t vectors = (conv.width - w + LANES - 1) / LANES;
+            const auto put = [&](auto run, int64_t done) {
+                run(conv, in + h * conv.step + w, left, out + h * conv.out_step + w);
+                w += done * LANES;
+            };
+            if (left == 1) {
+                if (vectors >= 4) put(tile<1, 4>, 4);
+                else if (vectors >= 2) put(tile<1, 2>, 2);
+                else put(tile<1, 1>, 1);
+            } else if (conv.width <= LANES) {
+                put(tile<8, 1>, 1);
+            } else {
+                if (vectors >= 4) put(tile<4, 4>, 4);
+                else if (vectors >= 2) put(tile<4, 2>, 2);
+                else put(tile<4, 1>, 1);
+            }
         }
+        h += conv.width <= LANES ? 8 : 4;
     }
-    for (int64_t p = 0; p < least(P, places); ++p) {
-        for (int v = 0; v < V; ++v) {
-            vf value = acc[p][v];
-            if (out.bias != nullptr) value += load(out.bias + c + v * LANES);
-            value = net.scale * sigmoid(value);
-            const int64_t n = net.channels - c - v * LANES;
-            float* at_c = to + (place + p) * net.channels + c + v * LANES;
-            if (n >= LANES) store(at_c, value);
-            else store_first(at_c, value, n);
+}
+
+void group_norm(GroupNorm norm, float* values, int64_t first, int64_t last) {
+    const int64_t together = norm.channels / norm.groups;
+    const double count = (double)(together * norm.length);
+    for (int64_t g = first; g < last; ++g) {
+        float* group = values + g * together * norm.step;
+        const auto over = [&](const auto& term) {
+            double total = 0;
+            for (int64_t c = 0; c < together; ++c) {
+                vf acc = {};
+                for (int64_t l = 0; l < norm.length; l += LANES) {
+                    const vf v = term(load(group + c * norm.step + l));
+                    acc += keep(v, CONVATTN_ISA::first(least(LANES, norm.length - l)));
+                    if (l / LANES % CHAIN == CHAIN - 1) total += sum(acc), acc = vf{};
+                }
+                total += sum(acc);
+            }
+            return total / count;
+        };
+        const auto mean = (float)over([](vf v) { return v; });
+        const double variance = over([&](vf v) { return (v - mean) * (v - mean); });
+        const auto by = (float)(1 / __builtin_sqrt(variance + norm.eps));
+        for (int64_t c = 0; c < together; ++c) {
+            const int64_t channel = g * together + c;
+            const float slope = norm.weight == nullptr ? by : by * norm.weight[channel];
+            const float offset = norm.bias == nullptr ? 0 : norm.bias[channel];
+            for (int64_t l = 0; l < norm.length; l += LANES) {
+                float* at = group + c * norm.step + l;
+                vf v = (load(at) - mean) * slope + offset;
+                if (norm.silu) v = v * sigmoid(v);
+                store(at, norm.scale * sigmoid(v));
+            }
         }
     }
 }
 
-void decode_last(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
-                 int64_t last, float* to) {
-    for (int64_t l = first; l < last; l += 8) {
-        int64_t c = 0;
-        for (; c + LANES < net.channels; c += 2 * LANES) {
-            places_last<8, 2>(net, out, f, l, last - l, c, to);
-        }
-        if (c < net.channels) places_last<8, 1>(net, out, f, l, last - l, c, to);
+// Weights of a softmax over `size` logits, in their place.
+void softmax(float* values, int64_t size) {
+    vf most = splat(-__builtin_inff());
+    const auto at = [&](int64_t i) {
+        const vi mask = first(least(LANES, size - i));
+        return select(mask, load(values + i), splat(-__builtin_inff()));
+    };
+    for (int64_t i = 0; i < size; i += LANES) {
+        const vf v = at(i);
+        most = select((v > most) | (v != v), v, most);
     }
+    float top = most[0];
+    for (int l = 1; l < LANES; ++l) top = most[l] > top || most[l] != most[l] ? most[l] : top;
+    double total = 0;
+    vf acc = {};
+    for (int64_t i = 0; i < size; i += LANES) {
+        const vf v = at(i) - top;
+        const vf kept = keep(exponential(v), ~(v < splat(-87.0f)));
+        store(values + i, kept);
+        acc += kept;
+        if (i / LANES % CHAIN == CHAIN - 1) total += sum(acc), acc = vf{};
+    }
+    const auto by = (float)(1 / (total + sum(acc)));
+    for (int64_t i = 0; i < size; i += LANES) store(values + i, load(values + i) * by);
 }
 
 }  // namespace
 
-
-const convattn::Layers layers = {encode, decode, decode_last};
+const convattn::Layers layers = {dense, apply, convolve, group_norm, softmax};
 
 }  // namespace CONVATTN_ISA

@@ -116,8 +116,8 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
     const auto gated_planes = [&](int64_t n, Work& work, int64_t first, int64_t last) {
         const int64_t h = shape.shape.height, w = shape.shape.width;
         float *gr = work.rows(), *gc = work.columns(map);
-        k.layers->decode(net, rows.network, work.hidden.data(), first, last, gr);
-        k.layers->decode(net, columns.network, work.hidden.data(), first, last, gc);
+        k.coordinate_network->decode(net, rows.network, work.hidden.data(), first, last, gr);
+        k.coordinate_network->decode(net, columns.network, work.hidden.data(), first, last, gc);
         const Gates gates = {COLUMN, ROW, {gc, gc + last * w}, {gr, gr + last * h}};
         k.full.gating->gate(gates, {}, from + n * map.image, end, to + n * map.image, first, last,
                     map.shape);
@@ -132,11 +132,11 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
     const auto gates_last = [&](Work& work, int64_t first, int64_t last) {
         const int64_t h = shape.shape.height;
         if (first < h) {
-            k.layers->decode_last(net, rows.network, work.hidden.data(), first, std::min(last, h),
+            k.coordinate_network->decode_last(net, rows.network, work.hidden.data(), first, std::min(last, h),
                                  work.rows());
         }
         if (last > h) {
-            k.layers->decode_last(net, columns.network, work.hidden.data(),
+            k.coordinate_network->decode_last(net, columns.network, work.hidden.data(),
                                  std::max<int64_t>(first - h, 0), last - h, work.columns(map));
         }
     };
@@ -148,7 +148,7 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
             Work work(map, net);
             for (int64_t n = first; n < last; ++n) {
                 pool(n, work, 0, net.channels);
-                k.layers->encode(net, work.strips.data(), work.hidden.data());
+                k.coordinate_network->encode(net, work.strips.data(), work.hidden.data());
                 if (map.last) {
                     gates_last(work, 0, net.places);
                     gated_rows(n, work, 0, shape.shape.height);
@@ -164,7 +164,7 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
                 parallel((net.channels + 15) / 16, 16 * map.positions, [&](int64_t a, int64_t z) {
                     pool(n, work, a * 16, std::min(net.channels, z * 16));
                 });
-                k.layers->encode(net, work.strips.data(), work.hidden.data());
+                k.coordinate_network->encode(net, work.strips.data(), work.hidden.data());
                 parallel((net.places + 7) / 8, 8 * net.channels * net.hidden / 8,
                          [&](int64_t a, int64_t z) {
                              gates_last(work, a * 8, std::min(net.places, z * 8));
@@ -174,7 +174,7 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
             } else {
                 parallel(net.channels, map.positions,
                          [&](int64_t a, int64_t z) { pool(n, work, a, z); });
-                k.layers->encode(net, work.strips.data(), work.hidden.data());
+                k.coordinate_network->encode(net, work.strips.data(), work.hidden.data());
                 parallel(net.channels, map.positions,
                          [&](int64_t a, int64_t z) { gated_planes(n, work, a, z); });
             }

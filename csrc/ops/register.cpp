@@ -19,13 +19,20 @@ void implement(const char* name, void (*kernel)(Stack, uint64_t, uint64_t)) {
 
 extern "C" {
 
-__attribute__((visibility("default"))) int32_t convattn_interface() { return 2; }
+__attribute__((visibility("default"))) int32_t convattn_interface() { return 3; }
 
 __attribute__((visibility("default"))) const char* convattn_processor() { return kernels().name; }
 
 __attribute__((visibility("default"))) int32_t convattn_register() {
     try {
         implement("coordinate_attention", coordinate_attention);
+        implement("squeeze_excitation", squeeze_excitation);
+        implement("efficient_channel_attention", efficient_channel_attention);
+        implement("style_recalibration", style_recalibration);
+        implement("cbam", cbam);
+        implement("triplet", triplet);
+        implement("global_context", global_context);
+        implement("local_attention", local_attention);
         implement("strip_means", strip_means);
         implement("global_mean", global_mean);
         implement("apply_gates", apply_gates);

@@ -151,6 +151,13 @@ class Block(nn.Module):
         """Layers whose outputs are gates without a sigmoid: weight 0, bias 1."""
         return ()
 
+    def _whole(self, x: Tensor) -> Tensor | None:
+        """The output for x by one operator, or None where there is none for this form and this x.
+
+        It is what `gates` or `context` give; called only where no gradients are wanted.
+        """
+        return None
+
     def gate(self, logits: Tensor) -> Tensor:
         """The logistic function, times `gate_scale` (2 turns logits of 0 into a gate of 1)."""
         gate = torch.sigmoid(logits)
@@ -173,7 +180,8 @@ class GateBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *axes) -> (N, C, *axes)."""
         check_feature_map(self, x, self._channels, self.ndim)
-        return attend(x, self.gates)
+        y = None if torch.is_grad_enabled() else self._whole(x)
+        return attend(x, self.gates) if y is None else y
 
 
 class ContextBlock(Block):
@@ -188,7 +196,8 @@ class ContextBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *axes) -> (N, C, *axes)."""
         check_feature_map(self, x, self._channels, self.ndim)
-        return x + self.context(x)
+        y = None if torch.is_grad_enabled() else self._whole(x)
+        return x + self.context(x) if y is None else y
 
 
 class ConvBlock(Block):

@@ -19,7 +19,7 @@ from convattn.blocks._rounding import rounded_width
 from convattn.core.checks import check_choice, check_norm_input, check_odd, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.core.names import suggest
-from convattn.ops import global_mean
+from convattn.ops import cbam, global_mean
 
 __all__ = ["CBAM"]
 
@@ -134,6 +134,15 @@ class CBAM(GateBlock):
         if not self.spatial:
             return [self.fc2]
         return [self.fc2, self.conv if self.variant == "paper" else self.bn]
+
+    def _whole(self, x: Tensor) -> Tensor | None:
+        if self.pools != ("avg", "max") or not self.spatial or self.light:
+            return None
+        norm = None if self.variant == "paper" else self.bn
+        return cbam(
+            x, self.fc1, self.fc2, self.conv, norm,
+            maximum_first=self.variant == "authors", scale=self.gate_scale,
+        )  # fmt: skip
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """Gates (N, C, 1, 1) and (N, 1, H, W)."""

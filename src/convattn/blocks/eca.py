@@ -20,7 +20,7 @@ from convattn.blocks._base import GateBlock, Info
 from convattn.blocks._rounding import rounded_width
 from convattn.core.checks import check_choice, check_odd
 from convattn.core.errors import ArgumentError
-from convattn.ops import global_mean
+from convattn.ops import efficient_channel_attention, global_mean
 
 __all__ = ["ECA", "adaptive_kernel_size"]
 
@@ -113,6 +113,13 @@ class ECA(GateBlock):
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
         return [self.conv2 if self.mlp else self.conv]
+
+    def _whole(self, x: Tensor) -> Tensor | None:
+        if self.mlp:
+            return None
+        return efficient_channel_attention(
+            x, self.conv, circular=self.circular, scale=self.gate_scale
+        )
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""

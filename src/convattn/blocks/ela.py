@@ -17,7 +17,7 @@ from convattn.blocks._axes import check_axes, spread
 from convattn.blocks._base import GateBlock, Info
 from convattn.core.checks import check_choice, check_odd, check_positive
 from convattn.core.errors import ArgumentError
-from convattn.ops import strip_means
+from convattn.ops import local_attention, strip_means
 
 __all__ = ["ELA"]
 
@@ -105,6 +105,13 @@ class ELA(GateBlock):
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
         return list(self.norms)
+
+    def _whole(self, x: Tensor) -> Tensor | None:
+        if tuple(self._places) != ("h", "w"):
+            return None
+        layers = zip(self.convs, self.norms, strict=True)
+        axes = [*layers] * (2 // len(self.convs))
+        return local_attention(x, axes, silu=self.variant == "timm", scale=self.gate_scale)
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate per axis, the first axis first."""

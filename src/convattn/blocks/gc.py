@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from convattn.blocks._base import ContextBlock, Info, conv_nd
 from convattn.blocks._rounding import rounded_width
 from convattn.core.checks import check_choice, check_feature_map, check_positive
-from convattn.ops import global_mean
+from convattn.ops import global_context, global_mean
 
 __all__ = ["GC"]
 
@@ -117,6 +117,11 @@ class GC(ContextBlock):
         pooled = self._pool(x)
         y = x * self._over_map(self.gate(self.mul(pooled))).to(x.dtype)
         return y if self.fusion == "mul" else y + self._over_map(self.add(pooled)).to(x.dtype)
+
+    def _whole(self, x: Tensor) -> Tensor | None:
+        if self.pooling != "att":
+            return None
+        return global_context(x, self.mask, self.add[0], self.add[1], self.add[3])
 
     def context(self, x: Tensor) -> Tensor:
         """What "add" adds, (N, C, 1, 1)."""

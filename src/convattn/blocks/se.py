@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from convattn.blocks._base import GateBlock, Info
 from convattn.blocks._rounding import rounded_width
 from convattn.core.checks import check_choice, check_positive
-from convattn.ops import global_mean
+from convattn.ops import global_mean, squeeze_excitation
 
 __all__ = ["SE"]
 
@@ -84,6 +84,11 @@ class SE(GateBlock):
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
         return [self.fc2]
+
+    def _whole(self, x: Tensor) -> Tensor | None:
+        return squeeze_excitation(
+            x, self.fc1, self.fc2, relu6=self.act == "relu6", scale=self.gate_scale
+        )
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""

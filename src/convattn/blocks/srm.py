@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from convattn.blocks._base import GateBlock, Info
 from convattn.blocks._pooled import check_pooled_norm
 from convattn.core.checks import check_choice
+from convattn.ops import style_recalibration
 
 __all__ = ["SRM"]
 
@@ -78,6 +79,11 @@ class SRM(GateBlock):
         super().start_as_identity()
         with torch.no_grad():
             self.cfc.copy_(torch.where(self.cfc.any(), self.cfc, 1.0))
+
+    def _whole(self, x: Tensor) -> Tensor | None:
+        return style_recalibration(
+            x, self.cfc, self.bn, unbiased=self.variant == "authors", scale=self.gate_scale
+        )
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, 1, 1)."""

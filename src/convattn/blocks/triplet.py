@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from convattn.blocks._axes import axis_names, check_axes
 from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
 from convattn.core.checks import check_norm_input, check_odd
+from convattn.ops import triplet
 
 __all__ = ["Triplet"]
 
@@ -91,6 +92,12 @@ class Triplet(GateBlock):
     def logit_layers(self) -> list[nn.Module]:
         """Zeroed for a start as the identity."""
         return [branch.bn for branch in self.children() if isinstance(branch, _Branch)]
+
+    def _whole(self, x: Tensor) -> Tensor | None:
+        if tuple(self._places) != ("h", "w") or not self.spatial:
+            return None
+        branches = [(branch.conv, branch.bn) for branch in (self.cw, self.hc, self.hw)]
+        return triplet(x, branches, scale=self.gate_scale)
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate (N, C, H, W)."""

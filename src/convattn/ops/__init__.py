@@ -11,14 +11,30 @@ from convattn.ops.coordinate_attention import coordinate_attention
 from convattn.ops.global_mean import global_mean
 from convattn.ops.mix_channels import mix_channels
 from convattn.ops.strip_means import strip_means
+from convattn.ops.whole_blocks import (
+    cbam,
+    efficient_channel_attention,
+    global_context,
+    local_attention,
+    squeeze_excitation,
+    style_recalibration,
+    triplet,
+)
 
 __all__ = [
     "apply_gates",
     "attend",
+    "cbam",
     "coordinate_attention",
+    "efficient_channel_attention",
+    "global_context",
     "global_mean",
     "kernels",
+    "local_attention",
     "mix_channels",
     "reference_only",
+    "squeeze_excitation",
     "strip_means",
+    "style_recalibration",
+    "triplet",
 ]

@@ -21,7 +21,7 @@ __all__ = ["CPU", "OPERATORS", "SMALL", "kernels", "reference_only", "takes"]
 OPERATORS = torch.library.Library("convattn", "DEF")
 CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)  # straight to a kernel, no autograd
 SMALL = 1 << 16  # values; below, one gate's training step is as fast by PyTorch's own operators
-_INTERFACE = 2  # of csrc/ops/register.cpp; a library of another one is not used
+_INTERFACE = 3  # of csrc/ops/register.cpp; a library of another one is not used
 _FILE = Path(__file__).with_name("libconvattn.so")
 _DTYPES = (torch.float32, torch.bfloat16)
 

@@ -1,0 +1,252 @@
+// Statistics other than means: maxima, deviations, weighted sums, and those over the channels.
+#include "common.h"
+
+namespace CONVATTN_ISA {
+namespace {
+
+constexpr float LEAST = -__builtin_inff();
+constexpr int64_t BLOCK = 512;  // positions whose sums over the channels are in the first cache
+
+// The larger in each lane; NaN stays.
+template <class V>
+V larger(V a, V b) {
+    const auto mask = (b > a) | (b != b);
+    using Bits = decltype(a > b);
+    return (V)(((Bits)b & mask) | ((Bits)a & ~mask));
+}
+
+float largest(vf v) {
+    const v8 half = larger(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                           __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+    const v4 four = larger(__builtin_shufflevector(half, half, 0, 1, 2, 3),
+                           __builtin_shufflevector(half, half, 4, 5, 6, 7));
+    const v4 two = larger(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
+    return larger(two, __builtin_shufflevector(two, two, 1, 0, 3, 2))[0];
+}
+
+vf only(vf value, int64_t n) {  // -inf in the other lanes
+    const vi mask = first(n);
+    return (vf)(((vi)value & mask) | ((vi)splat(LEAST) & ~mask));
+}
+
+// Sixteen values at w of a row of `size`; the last vector begins earlier, where there is one.
+template <class T>
+vf row_vector(const T* row, int64_t w, int64_t size, const T* end) {
+    if (size < LANES) return only(load_any(row, size, end), size);
+    return load(row + least(w, size - LANES));
+}
+
+template <class T>
+void maxima(const T* x, const T* end, int64_t planes, int64_t size, float* to) {
+    for (int64_t p = 0; p < planes; ++p, x += size) {
+        vf most[4] = {splat(LEAST), splat(LEAST), splat(LEAST), splat(LEAST)};
+        int64_t i = 0;
+        for (; i + 4 * LANES <= size; i += 4 * LANES) {
+            for (int k = 0; k < 4; ++k) most[k] = larger(most[k], load(x + i + k * LANES));
+        }
+        for (; i < size; i += LANES) most[0] = larger(most[0], row_vector(x, i, size, end));
+        to[p] = largest(larger(larger(most[0], most[1]), larger(most[2], most[3])));
+    }
+}
+
+// Sums of term(vector, its place, how many lanes count), in short chains.
+template <class T, class Term>
+double chained(const T* x, const T* end, int64_t size, const Term& term) {
+    double total = 0;
+    for (int64_t from = 0; from < size; from += 4 * CHAIN * LANES) {
+        const int64_t to = least(size, from + 4 * CHAIN * LANES);
+        vf acc[4] = {};
+        int64_t i = from;
+        for (; i + 4 * LANES <= to; i += 4 * LANES) {
+            for (int k = 0; k < 4; ++k) acc[k] += term(load(x + i + k * LANES), i + k * LANES);
+        }
+        for (; i < to; i += LANES) {
+            const int64_t n = least(LANES, to - i);
+            acc[0] += keep(term(load_any(x + i, n, end), i), first(n));
+        }
+        total += sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+    }
+    return total;
+}
+
+template <class T>
+void squares(const T* x, const T* end, int64_t planes, int64_t size, const float* mean, float* to) {
+    for (int64_t p = 0; p < planes; ++p, x += size) {
+        const vf m = splat(mean[p]);
+        to[p] = (float)chained(x, end, size, [&](vf v, int64_t) { return (v - m) * (v - m); });
+    }
+}
+
+template <class T>
+void weighted(const T* x, const T* end, int64_t planes, int64_t size, const float* weight,
+              float* to) {
+    for (int64_t p = 0; p < planes; ++p, x += size) {
+        to[p] = (float)chained(x, end, size,
+                               [&](vf v, int64_t i) { return v * load(weight + i); });
+    }
+}
+
+template <class T>
+void over_channels(const T* x, const T* end, Shape shape, const float* weight, int64_t first,
+                   int64_t last, float* total, float* most) {
+    const int64_t plane = shape.height * shape.width;
+    for (int64_t from = first; from < last; from += BLOCK) {
+        const int64_t count = least(BLOCK, last - from);
+        float sums[BLOCK] = {}, parts[BLOCK] = {}, maxima[BLOCK];
+        for (float& value : maxima) value = LEAST;
+        for (int64_t c = 0; c < shape.channels; ++c) {
+            const T* row = x + c * plane + from;
+            const vf w = splat(weight == nullptr ? 1.0f : weight[c]);
+            for (int64_t i = 0; i < count; i += LANES) {
+                const vf v = load_any(row + i, least(LANES, count - i), end) * w;
+                store(parts + i, load(parts + i) + v);
+                if (most != nullptr) store(maxima + i, larger(load(maxima + i), v));
+            }
+            if (c % CHAIN == CHAIN - 1 || c + 1 == shape.channels) {
+                for (int64_t i = 0; i < BLOCK; ++i) sums[i] += parts[i], parts[i] = 0;
+            }
+        }
+        std::memcpy(total + from, sums, count * sizeof(float));
+        if (most != nullptr) std::memcpy(most + from, maxima, count * sizeof(float));
+    }
+}
+
+template <class T>
+void strip_maxima(const T* x, const T* end, int64_t planes, Shape shape, Strip rows,
+                  Strip columns) {
+    const int64_t height = shape.height, width = shape.width;
+    float* most = scratch(whole_vectors(width));
+    for (int64_t p = 0; p < planes; ++p, x += height * width) {
+        for (int64_t w = 0; w < width; w += LANES) store(most + w, splat(LEAST));
+        for (int64_t h = 0; h < height; ++h) {
+            const T* row = x + h * width;
+            vf all = splat(LEAST);
+            for (int64_t w = 0; w < width; w += LANES) {
+                const int64_t at = width < LANES ? 0 : least(w, width - LANES);
+                const vf v = row_vector(row, w, width, end);
+                all = larger(all, v);
+                store(most + at, larger(load(most + at), v));
+            }
+            rows.to[p * rows.channel + h * rows.place] = largest(all);
+        }
+        float* to = columns.to + p * columns.channel;
+        for (int64_t w = 0; w < width; ++w) to[w * columns.place] = most[w];
+    }
+}
+
+// ---------------------------------------------------------------------------- channels last
+
+// What `put` does with 16 channels of one image, for the channels [first, last).
+template <class Put>
+void slices(int64_t first, int64_t last, const Put& put) {
+    for (int64_t c = first; c < last; c += LANES) put(c, least(LANES, last - c));
+}
+
+template <class T>
+void maxima_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last, float* to) {
+    const int64_t positions = shape.height * shape.width;
+    slices(first, last, [&](int64_t c, int64_t count) {
+        vf most[4] = {splat(LEAST), splat(LEAST), splat(LEAST), splat(LEAST)};
+        for (int64_t i = 0; i < positions; ++i) {
+            vf& one = most[i % 4];
+            one = larger(one, load_any(x + i * shape.channels + c, count, end));
+        }
+        store_first(to + c, larger(larger(most[0], most[1]), larger(most[2], most[3])), count);
+    });
+}
+
+template <class T, class Term>
+void chained_last(const T* x, const T* end, Shape shape, int64_t c, int64_t count, float* to,
+                  const Term& term) {
+    const int64_t positions = shape.height * shape.width;
+    double total[LANES] = {};
+    for (int64_t from = 0; from < positions; from += 4 * CHAIN) {
+        const int64_t until = least(positions, from + 4 * CHAIN);
+        vf acc[4] = {};
+        int64_t i = from;
+        for (; i + 4 <= until; i += 4) {
+            for (int k = 0; k < 4; ++k) {
+                acc[k] += term(load_any(x + (i + k) * shape.channels + c, count, end), i + k);
+            }
+        }
+        for (; i < until; ++i) acc[0] += term(load_any(x + i * shape.channels + c, count, end), i);
+        const vf part = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+        for (int64_t l = 0; l < count; ++l) total[l] += part[l];
+    }
+    for (int64_t l = 0; l < count; ++l) to[c + l] = (float)total[l];
+}
+
+template <class T>
+void squares_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
+                  const float* mean, float* to) {
+    slices(first, last, [&](int64_t c, int64_t count) {
+        const vf m = load_first(mean + c, count);
+        chained_last(x, end, shape, c, count, to,
+                     [&](vf v, int64_t) { return (v - m) * (v - m); });
+    });
+}
+
+template <class T>
+void weighted_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
+                   const float* weight, float* to) {
+    slices(first, last, [&](int64_t c, int64_t count) {
+        chained_last(x, end, shape, c, count, to,
+                     [&](vf v, int64_t i) { return v * splat(weight[i]); });
+    });
+}
+
+template <class T>
+void over_channels_last(const T* x, const T* end, Shape shape, const float* weight, int64_t first,
+                        int64_t last, float* total, float* most) {
+    const int64_t channels = shape.channels;
+    for (int64_t i = first; i < last; ++i) {
+        vf acc[2] = {}, maxima = splat(LEAST);
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const int64_t n = least(LANES, channels - c);
+            vf v = load_any(x + i * channels + c, n, end);
+            if (weight != nullptr) v *= load(weight + c);
+            acc[c / LANES % 2] += n == LANES ? v : keep(v, CONVATTN_ISA::first(n));
+            if (most != nullptr) maxima = larger(maxima, n == LANES ? v : only(v, n));
+        }
+        total[i] = sum(acc[0] + acc[1]);
+        if (most != nullptr) most[i] = largest(maxima);
+    }
+}
+
+template <class T>
+void strip_maxima_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
+                       Strip rows, Strip columns) {
+    const int64_t channels = shape.channels, width = shape.width;
+    float* most = scratch(width * LANES);
+    slices(first, last, [&](int64_t c, int64_t count) {
+        const auto put = [&](Strip to, int64_t place, vf values) {
+            for (int64_t l = 0; l < count; ++l) {
+                to.to[(c + l) * to.channel + place * to.place] = values[l];
+            }
+        };
+        for (int64_t w = 0; w < width; ++w) store(most + w * LANES, splat(LEAST));
+        for (int64_t h = 0; h < shape.height; ++h) {
+            vf all = splat(LEAST);
+            for (int64_t w = 0; w < width; ++w) {
+                const vf v = load_any(x + (h * width + w) * channels + c, count, end);
+                all = larger(all, v);
+                store(most + w * LANES, larger(load(most + w * LANES), v));
+            }
+            put(rows, h, all);
+        }
+        for (int64_t w = 0; w < width; ++w) put(columns, w, load(most + w * LANES));
+    });
+}
+
+}  // namespace
+
+template <class T>
+constexpr convattn::Statistics<T> table() {
+    return {maxima<T>,      squares<T>,      weighted<T>,      over_channels<T>,
+            strip_maxima<T>, maxima_last<T>, squares_last<T>,  weighted_last<T>,
+            over_channels_last<T>, strip_maxima_last<T>};
+}
+const convattn::Statistics<float> statistics_full = table<float>();
+const convattn::Statistics<uint16_t> statistics_half = table<uint16_t>();
+
+}  // namespace CONVATTN_ISA

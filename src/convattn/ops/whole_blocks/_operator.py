@@ -1,0 +1,80 @@
+"""What the operators of whole blocks share: when they run, and what they read from layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convattn.ops._library import CPU, OPERATORS, takes
+
+__all__ = ["Layer", "Norm", "define", "norm_of", "readable", "runs_on", "values_of"]
+
+Layer = tuple[Tensor | None, Tensor | None]  # weight and bias
+Norm = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, float]
+_DTYPES = (torch.float32, torch.bfloat16)
+_NO_NORM: Norm = (None, None, None, None, 0.0)
+
+
+def define(name: str, arguments: str) -> Callable[..., Tensor]:
+    """Register `convattn::name(Tensor x, arguments) -> Tensor`, of x's shape; returns its call."""
+    OPERATORS.define(f"{name}(Tensor x, {arguments}) -> Tensor")
+    torch.library.register_fake(
+        f"convattn::{name}", lambda x, *rest: torch.empty_like(x), lib=OPERATORS
+    )
+    operator = getattr(torch.ops.convattn, name).default
+
+    def call(x: Tensor, *rest: Any) -> Tensor:
+        result: Tensor
+        if torch.compiler.is_compiling():
+            result = operator(x, *rest)
+        else:
+            result = operator.redispatch(CPU, x, *rest)
+        return result
+
+    return call
+
+
+def runs_on(x: Tensor) -> bool:
+    """Whether the operators may run on x: no gradients are wanted, and the kernels take it."""
+    return not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and takes(x)
+
+
+def values_of(layer: nn.Module, kind: type[nn.Module]) -> Layer | None:
+    """Weight and bias of a layer; None if it is not a plain one of that kind.
+
+    A layer that is parametrised, quantised or watched by hooks has to be called itself.
+    """
+    if type(layer) is not kind or layer._forward_hooks or layer._forward_pre_hooks:
+        return None
+    weight, bias = layer._parameters["weight"], layer._parameters["bias"]
+    return (weight, bias) if readable(weight, bias) else None
+
+
+def norm_of(norm: nn.Module | None, kind: type[nn.Module]) -> Norm | None:
+    """Mean, variance, weight, bias and eps of a batch norm in evaluation; None if it is another.
+
+    Without a norm the tensors are None.
+    """
+    if norm is None:
+        return _NO_NORM
+    affine = values_of(norm, kind)
+    mean, variance = norm._buffers["running_mean"], norm._buffers["running_var"]
+    if affine is None or norm.training or mean is None or not readable(mean, variance):
+        return None
+    return mean, variance, *affine, norm.eps  # type: ignore[return-value]
+
+
+def readable(*tensors: Tensor | None) -> bool:
+    """Whether the kernels read these parameters; what is None is not there."""
+    for t in tensors:
+        if t is not None and not (
+            type(t) in (Tensor, nn.Parameter)
+            and t.is_cpu
+            and t.dtype in _DTYPES
+            and t.is_contiguous()
+        ):
+            return False
+    return True

@@ -1,0 +1,82 @@
+"""Blocks with one gate for each channel."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from convattn.ops.whole_blocks._operator import define, norm_of, readable, runs_on, values_of
+
+__all__ = ["efficient_channel_attention", "squeeze_excitation", "style_recalibration"]
+
+_se = define(
+    "squeeze_excitation",
+    "Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, bool relu6, float scale",
+)
+_eca = define("efficient_channel_attention", "Tensor weight, bool circular, float scale")
+_srm = define(
+    "style_recalibration",
+    "Tensor weights, Tensor mean, Tensor variance, Tensor? gamma, Tensor? beta, float eps,"
+    " bool unbiased, float scale",
+)
+
+
+def squeeze_excitation(
+    x: Tensor, fc1: nn.Module, fc2: nn.Module, *, relu6: bool, scale: float
+) -> Tensor | None:
+    """y = x * scale sigmoid(fc2 act(fc1 z)), z the means of the channels.
+
+    Args:
+        x: feature map (N, C, H, W).
+        fc1: a linear layer from C to m.
+        fc2: a linear layer from m to C.
+        relu6: act is ReLU6 instead of ReLU.
+        scale: of the gate.
+
+    Returns:
+        The output, or None where the kernel does not take this.
+    """
+    if not runs_on(x):
+        return None
+    first, second = values_of(fc1, nn.Linear), values_of(fc2, nn.Linear)
+    return None if first is None or second is None else _se(x, *first, *second, relu6, scale)
+
+
+def efficient_channel_attention(
+    x: Tensor, conv: nn.Module, *, circular: bool, scale: float
+) -> Tensor | None:
+    """y = x * scale sigmoid(a convolution across the channels' means).
+
+    Args:
+        x: feature map (N, C, H, W).
+        conv: a convolution with one kernel and without bias.
+        circular: the first and the last channel are neighbours.
+        scale: of the gate.
+
+    Returns:
+        The output, or None where the kernel does not take this.
+    """
+    if not runs_on(x):
+        return None
+    values = values_of(conv, nn.Conv1d)
+    return None if values is None else _eca(x, values[0], circular, scale)
+
+
+def style_recalibration(
+    x: Tensor, weights: Tensor, norm: nn.Module, *, unbiased: bool, scale: float
+) -> Tensor | None:
+    """y = x * scale sigmoid(BN(w_1 mean + w_2 sqrt(variance + 1e-5))), for each channel.
+
+    Args:
+        x: feature map (N, C, H, W).
+        weights: w, (C, 2).
+        norm: BN in evaluation.
+        unbiased: the variance divides by HW - 1.
+        scale: of the gate.
+
+    Returns:
+        The output, or None where the kernel does not take this.
+    """
+    if not runs_on(x) or not readable(weights):
+        return None
+    values = norm_of(norm, nn.BatchNorm1d)
+    return None if values is None else _srm(x, weights, *values, unbiased, scale)

@@ -1,0 +1,39 @@
+"""Blocks that add a context."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from convattn.ops.whole_blocks._operator import define, runs_on, values_of
+
+__all__ = ["global_context"]
+
+_gc = define(
+    "global_context",
+    "Tensor mask, Tensor w1, Tensor? b1, Tensor? gamma, Tensor? beta, float eps, Tensor w2,"
+    " Tensor? b2",
+)
+
+
+def global_context(
+    x: Tensor, mask: nn.Module, fc1: nn.Module, norm: nn.Module, fc2: nn.Module
+) -> Tensor | None:
+    """y = x + fc2 relu(LN(fc1 z)), z the mean of x weighted by softmax(mask x) over its positions.
+
+    Args:
+        x: feature map (N, C, H, W).
+        mask: a 1x1 convolution from C to 1; its bias cancels.
+        fc1: a linear layer from C to m.
+        norm: LN, over m.
+        fc2: a linear layer from m to C.
+
+    Returns:
+        The output, or None where the kernel does not take this.
+    """
+    if not runs_on(x):
+        return None
+    key, affine = values_of(mask, nn.Conv2d), values_of(norm, nn.LayerNorm)
+    first, second = values_of(fc1, nn.Linear), values_of(fc2, nn.Linear)
+    if key is None or affine is None or first is None or second is None:
+        return None
+    return _gc(x, key[0], *first, *affine, norm.eps, *second)

@@ -1,0 +1,44 @@
+"""Gates for rows and columns from convolved strips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from convattn.ops.whole_blocks._operator import define, runs_on, values_of
+
+__all__ = ["local_attention"]
+
+_ela = define(
+    "local_attention",
+    "Tensor conv_h, Tensor? gamma_h, Tensor? beta_h, Tensor conv_w, Tensor? gamma_w,"
+    " Tensor? beta_w, int groups, float eps, bool silu, float scale",
+)
+
+
+def local_attention(
+    x: Tensor, axes: Sequence[tuple[nn.Module, nn.Module]], *, silu: bool, scale: float
+) -> Tensor | None:
+    """y = x * g_h * g_w, each gate scale sigmoid(act(GN(conv z))), z the means along an axis.
+
+    Args:
+        x: feature map (N, C, H, W).
+        axes: convolution and group norm of the rows, and of the columns; the norms are alike in
+            groups and eps.
+        silu: act is SiLU instead of nothing.
+        scale: of both gates.
+
+    Returns:
+        The output, or None where the kernel does not take this.
+    """
+    if not runs_on(x):
+        return None
+    values: list[Tensor | None] = []
+    for conv, norm in axes:
+        kernel, affine = values_of(conv, nn.Conv1d), values_of(norm, nn.GroupNorm)
+        if kernel is None or affine is None:
+            return None
+        values += (kernel[0], *affine)
+    norm = axes[0][1]
+    return _ela(x, *values, norm.num_groups, norm.eps, silu, scale)
