@@ -59,6 +59,9 @@ class Triplet(GateBlock):
     )
 
     any_channels = True
+    cw: _Branch
+    hc: _Branch
+    hw: _Branch
 
     def __init__(
         self,
