@@ -3,6 +3,7 @@
     python -m benchmarks blocks --against eager,compile,timm
     python -m benchmarks training --blocks ca,se --batch 1,16
     python -m benchmarks models --blocks ca --batch 1
+    python -m benchmarks blocks --blocks se --batch 1 --maps 384,960 --merge
     python -m benchmarks scaling
 
 Ratios hold within a run, whose subjects take turns; those of the fastest samples say most on a
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers import PEERS
-from benchmarks.suites import FORMATS, SUITES
+from benchmarks.suites import FORMATS, GRID, SUITES
 from convattn import ops
 from convattn.core.environment import environment
 
@@ -43,32 +44,42 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--batch", type=lambda text: [int(n) for n in _names(text)], default=[1, 16]
     )
+    parser.add_argument(
+        "--maps",
+        type=lambda text: [int(n) for n in _names(text)],
+        default=[channels for channels, _ in GRID],
+        help="those of the grid with so many channels",
+    )
     parser.add_argument("--formats", type=_names, default=[*FORMATS])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=0.3, help="for each row")
     parser.add_argument("--out", type=Path, help="results/SUITE.json by default")
+    parser.add_argument(
+        "--merge", action="store_true", help="keep the rows of that file that are not measured anew"
+    )
     options = parser.parse_args(arguments)
     if unknown := set(options.against) - set(PEERS):
         parser.error(f"--against knows {', '.join(PEERS)}, not {', '.join(sorted(unknown))}")
     torch.set_num_threads(options.threads)
-    rows = []
+    out = options.out or RESULTS / f"{options.suite}.json"
+    machine = environment()
+    rows = _rows(out, machine) if options.merge and out.exists() else {}
     for row in SUITES[options.suite](options):
-        rows.append(row)
+        rows[_key(row)] = row | {"commit": machine["commit"]}
         ratios = "  ".join(f"{k} {v:.2f}" for k, v in row["ratio_of_fastest"].items())
         print(row["block"], *row["shape"], row.get("format", ""), ratios, flush=True)
-    summary = _means(rows)
+    summary = _means([*rows.values()])
     for name, value in summary.items():
         print(f"{name}: {value:.2f}")
-    out = options.out or RESULTS / f"{options.suite}.json"
     out.write_text(
         json.dumps(
             {
                 "suite": options.suite,
-                "machine": environment(),
+                "machine": machine,
                 "operators": ops.kernels(),
                 "load_average": os.getloadavg(),
                 "geometric_means": summary,
-                "rows": rows,
+                "rows": [*rows.values()],
             },
             indent=1,
         )
@@ -79,6 +90,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _names(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["block"], *row["shape"], row.get("format"), row.get("training")
+
+
+def _rows(file: Path, machine: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The rows of an earlier run on the same machine with the same versions, at any commit."""
+    found = json.loads(file.read_text())
+    if found["machine"] | {"commit": ""} != json.loads(json.dumps(machine)) | {"commit": ""}:
+        raise SystemExit(f"{file} is of another machine, other versions or threads; use --out")
+    return {_key(row): row for row in found["rows"]}
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -44,6 +44,8 @@ def _cases(options: Any, training: bool) -> Iterator[Row]:
     for name in options.blocks:
         for batch in options.batch:
             for channels, size in GRID:
+                if channels not in options.maps:
+                    continue
                 for layout in options.formats:
                     shape = (batch, channels, size, size)
                     yield {"block": name, "shape": shape, "format": layout} | _one(
