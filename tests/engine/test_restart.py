@@ -2,57 +2,51 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 import torch
+from processes import torchrun
 
-from convattn.cli import main
 from convattn.core.config import TrainConfig
 from convattn.core.errors import ArgumentError
 from convattn.core.files import load_checkpoint
+from convattn.data.sharding import shard_data
 from convattn.engine.run import RunFolder
 
-DIES = textwrap.dedent("""
-    import os, sys
+KILLED = textwrap.dedent("""
+    import os, signal, sys
     from convattn.cli import main
-    from convattn.engine.run import RunFolder
+    from convattn.engine import loop
 
-    save = RunFolder.save
+    save = loop._Trainer._save
 
-    def dying(self, step, *rest):
-        save(self, step, *rest)
-        if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-            os._exit(7)
+    def dying(self):
+        save(self)
+        first_time = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+        if first_time and os.environ["RANK"] == "1" and self.state.step == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    RunFolder.save = dying
-    sys.exit(main(sys.argv[1:]))
+    loop._Trainer._save = dying
+    # again: ends as it would have; whole: in the same processes, without a failure
+    again = main([*sys.argv[1:], "--name", "again"])
+    sys.exit(again or main([*sys.argv[1:], "--name", "whole"]))
 """)
-LINE = [
-    "train", "--data_args", "{train_count: 24, test_count: 20, size: 24}", "--batch", "8",
-    "--epochs", "3", "--model_args.width_mult", "0.1", "--device", "cpu", "--threads", "1",
-    "--tensorboard", "false",
-]  # fmt: skip
 
 
-def test_a_restarted_run_ends_as_one_that_never_failed(tmp_path: Path) -> None:
-    (tmp_path / "dies.py").write_text(DIES)
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1",
-            "--max-restarts", "1", str(tmp_path / "dies.py"), *LINE,
-            "--project", str(tmp_path), "--name", "again",
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+def test_two_processes_of_which_one_is_killed_end_as_if_it_was_not(tmp_path: Path) -> None:
+    scenes = {"train_count": 24, "test_count": 20, "size": 24}
+    shard_data("scenes", tmp_path / "shards", "classification", **scenes)
+    (tmp_path / "killed.py").write_text(KILLED)
+    line = [
+        "train", "--data", str(tmp_path / "shards"), "--project", str(tmp_path), "--batch", "8",
+        "--epochs", "3", "--model_args.width_mult", "0.1", "--device", "cpu", "--threads", "1",
+        "--tensorboard", "false",
+    ]  # fmt: skip
+    done = torchrun(str(tmp_path / "killed.py"), *line, restarts=1)
     assert done.returncode == 0, done.stderr
     assert "resumed at step 3 of 9" in done.stderr
-    assert main([*LINE, "--project", str(tmp_path), "--name", "whole"]) == 0
     again, whole = (
         load_checkpoint(tmp_path / name / "weights" / "last.pt")["model"]
         for name in ("again", "whole")

@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from processes import distance, state_of, torchrun
 from two_processes import run
 
-from convattn.engine.run import RunFolder
-
 HERE = Path(__file__).parent
-
-
-def distance(a: Any, b: Any) -> float:
-    """The largest difference of any two numbers, of tensors or in rows of results."""
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        return max((distance(a[k], b[k]) for k in a if k != "seconds"), default=0.0)
-    if isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        return max(map(distance, a, b), default=0.0)
-    if isinstance(a, torch.Tensor):
-        return float((a - b).abs().max()) if a.numel() else 0.0
-    return abs(a - b) if isinstance(a, float) else float(a != b)
-
-
-def state_of(folder: Path) -> dict[str, Any]:
-    state, problems = RunFolder(folder).latest()
-    assert state is not None
-    assert not problems
-    for fact in ("config", "bits", "seconds"):
-        del state[fact]
-    return state
 
 
 def test_the_measure_sees_a_small_difference() -> None:
@@ -70,24 +44,20 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         {"folder": "skip", "size": 22, "poison": [5, float("nan")], "on_nonfinite": "skip"},
         {"folder": "stop", "size": 22, "poison": [5, float("nan")]},
         {"folder": "signal", "size": 22, "kill": 8},
+        {"folder": "data", "size": 22, "other": "data"},
+        {"folder": "plain", "size": 22, "other": "folder"},  # finished already
     ]
     paired = [{**each, "folder": str(tmp_path / "two" / each["folder"])} for each in runs]
     (tmp_path / "errors").mkdir()
-    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
-            "--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0",
-            str(HERE / "two_processes.py"), json.dumps(paired), str(tmp_path / "errors"),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    script = str(HERE / "two_processes.py")
+    done = torchrun(script, json.dumps(paired), str(tmp_path / "errors"))
     assert done.returncode == 0, done.stderr
     errors = {p.name: p.read_text().splitlines() for p in (tmp_path / "errors").iterdir()}
     assert set(errors) == {"error-0.txt", "error-1.txt"}, errors
+    kinds = ["NonFiniteError", "Interrupted", "DataError", "CheckpointError"]
     for lines in errors.values():  # both stop, for the same reason
-        assert [line.split(":")[0] for line in lines] == ["NonFiniteError", "Interrupted"], lines
+        assert [line.split(":")[0] for line in lines] == kinds, lines
+        assert "the first from 18, this one from" in lines[3]
     stops = [lines[0] for lines in errors.values()]
     assert sum("loss is nan" in line and "toy/5" in line for line in stops) == 1, stops
     for each in runs[:6]:

@@ -83,12 +83,23 @@ class Notes(SilentReporter):
             os.kill(os.getpid(), 15)
 
 
-def run(folder: Path, size: int = 21, kill: int | None = None, **fields: Any) -> None:
+def run(
+    folder: Path,
+    size: int = 21,
+    kill: int | None = None,
+    other: str | None = None,
+    **fields: Any,
+) -> None:
+    """A run; the second process has "other" data, or another folder."""
     fixed: dict[str, Any] = {"epochs": 3, "batch": 4, "device": "cpu", "threads": 1,
                              "tensorboard": False, "clip_grad": 0.5, "ema": 0.9}  # fmt: skip
     poison, parts = fields.pop("poison", None), fields.pop("parts", False)
     task = IndependentTask(size, tuple(poison) if poison else None, parts)
     first = os.environ.get("RANK", "0") == "0"
+    if other == "data":
+        task.fingerprint = f"toy of process {os.environ['RANK']}"
+    if other == "folder" and not first:
+        folder = folder.with_name("elsewhere")
     with RunFolder(folder).locked() if first else nullcontext():
         fit(task, TrainConfig(**{**fixed, **fields}), RunFolder(folder), Notes(kill))
 

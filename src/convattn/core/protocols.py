@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from convattn.core.config import TrainConfig
 
-__all__ = ["Data", "Reporter", "RunTask", "Task"]
+__all__ = ["Data", "LossParts", "Reporter", "RunTask", "Task"]
 
 
 class Data(Protocol):
@@ -44,6 +44,18 @@ class Data(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """What the user should be told."""
+
+
+class LossParts(dict[str, Tensor]):
+    """The parts of a loss, each a mean over the batch's samples, or over something else in them.
+
+    Attributes:
+        counts: of the latter, such as means over a detector's boxes: over how many.
+    """
+
+    def __init__(self, parts: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
+        super().__init__(parts)
+        self.counts = dict(counts)
 
 
 class Task(Protocol):
@@ -86,7 +98,8 @@ class Task(Protocol):
     def loss(self, model: nn.Module, batch: Any) -> Tensor | Mapping[str, Tensor]:
         """Mean loss over the batch; random draws come from PyTorch's seeded generator.
 
-        Of a mapping the sum is minimised, and each part is told too, as train_NAME.
+        Of a mapping the sum is minimised, and each part is told too, as train_NAME. Parts that are
+        no means over the samples come as `LossParts`.
         """
 
     def evaluate(self, model: nn.Module, batches: Iterable[Any]) -> dict[str, float]:

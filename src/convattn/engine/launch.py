@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from convattn.core.config import TrainConfig
-from convattn.core.errors import ArgumentError
+from convattn.core.errors import ArgumentError, CheckpointError, DataError
 from convattn.core.names import require
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-__all__ = ["check_device", "check_launch", "launch"]
+__all__ = ["check_alike", "check_device", "check_launch", "launch"]
 
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -74,3 +74,23 @@ def launch(config: TrainConfig) -> Fabric:
         )
         made.launch()
     return made
+
+
+def check_alike(fabric: Fabric, fingerprint: str, step: int) -> None:
+    """Stop all processes if one has other data, or goes on from another step, than the first.
+
+    Raises:
+        DataError, CheckpointError: in every process.
+    """
+    first = fabric.broadcast((fingerprint, step))
+    differ = torch.tensor([fingerprint != first[0], step != first[1]], dtype=torch.float64)
+    data, steps = torch.as_tensor(fabric.all_reduce(differ, reduce_op="max")).tolist()
+    if data:
+        raise DataError(
+            "the processes have different data: every machine needs the same files under --data"
+        )
+    if steps:
+        raise CheckpointError(
+            f"the processes go on from different steps, the first from {first[1]}, this one from "
+            f"{step}: the run's folder must be on a disc that all machines share"
+        )

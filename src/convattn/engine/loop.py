@@ -21,9 +21,10 @@ from convattn.core.files import save_checkpoint
 from convattn.core.protocols import Reporter, Task
 from convattn.core.seeds import derive, draw_from
 from convattn.engine.guard import BufferSnapshot, first_non_finite, non_finite_gradient
-from convattn.engine.launch import launch
+from convattn.engine.launch import check_alike, launch
 from convattn.engine.optim import learning_rate, make_optimizer
 from convattn.engine.order import Order
+from convattn.engine.parts import over_processes, parts_of
 from convattn.engine.resume import resume, to_keep
 from convattn.engine.run import RunFolder
 from convattn.engine.signals import Interrupted, pending_signal
@@ -44,16 +45,9 @@ def fit(task: Task, config: TrainConfig, run: RunFolder, reporter: Reporter) -> 
         NonFiniteError: a NaN or infinity, under `on_nonfinite="stop"` or too often in a row.
         Interrupted: SIGINT or SIGTERM; a checkpoint was written.
         CheckpointError: the checkpoints are of another configuration or other data, or unreadable.
+        DataError: another process has other data.
     """
     return _Trainer(task, config, run, reporter).train()
-
-
-def parts_of(loss: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The whole under "loss", and the parts of a mapping under their names."""
-    if isinstance(loss, Tensor):
-        return {"loss": loss}
-    whole = torch.stack([*loss.values()]).sum()
-    return {"loss": whole, **{name: part for name, part in loss.items() if name != "loss"}}
 
 
 class _Trainer:
@@ -82,6 +76,7 @@ class _Trainer:
             ema=averaged(model, config.ema) if config.ema else None,
         )
         resume(self.state, run, config, task, self.fabric.device.type, reporter)
+        check_alike(self.fabric, task.fingerprint, self.state.step)
         self.buffers = BufferSnapshot(model)
 
     def train(self) -> dict[str, float]:
@@ -134,7 +129,7 @@ class _Trainer:
             counted = 0 if self.order.idle(state.step) else self.task.batch_size(batch)
             draw_from(self._seed(i))
             with self.fabric.no_backward_sync(self.wrapped, enabled=i < count - 1):
-                losses = parts_of(self.task.loss(self.wrapped, batch))
+                losses = parts_of(self._over_batch(self.task.loss(self.wrapped, batch), counted))
                 # processes average their gradients, so each counts for its share of the batch
                 self.fabric.backward(losses["loss"] * (counted / size * self.fabric.world_size))
             for name, loss in losses.items():
@@ -165,6 +160,14 @@ class _Trainer:
         self.optimizer.zero_grad()
         state.step += 1
         self.reporter.step(state.step, sums["loss"] / max(1, seen))
+
+    def _over_batch(
+        self, loss: Tensor | Mapping[str, Tensor], counted: int
+    ) -> Tensor | Mapping[str, Tensor]:
+        """The loss as a part of the whole batch's; in several pieces each stands for itself."""
+        if self.config.accumulate > 1:  # processes may have different numbers of pieces
+            return loss
+        return over_processes(loss, counted, partial(self._over_processes, "sum"))
 
     def _seed(self, piece: int) -> int:
         return derive(self.config.seed, "step", self.state.step, piece, self.fabric.global_rank)

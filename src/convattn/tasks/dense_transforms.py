@@ -56,7 +56,8 @@ def map_transform(augment: str, size: int) -> MapTransform:
 def object_transform(augment: str) -> ObjectTransform:
     """A sample -> uint8 image and target for torchvision's detectors, drawn from PyTorch.
 
-    Crowds and difficult objects are left out of training.
+    Crowds and difficult objects are left out of training. The target's "draw" is a seed for what a
+    detector draws for this image.
 
     Args:
         augment: "none"; "mirror" (mirroring alone, as R-CNNs and RetinaNet are trained); "light"
@@ -85,6 +86,7 @@ def object_transform(augment: str) -> ObjectTransform:
             target["masks"] = tensors.Mask(sample.masks[used].to(torch.uint8))
         image, target = compose(tensors.Image(sample.image), target)
         plain = {name: value.as_subclass(Tensor) for name, value in target.items()}
+        plain["draw"] = torch.randint(2**62, ())
         return image.as_subclass(Tensor), plain
 
     return transform

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from convattn.core.config import TrainConfig
 from convattn.core.errors import ArgumentError
 from convattn.core.files import write_atomic
+from convattn.core.protocols import LossParts
 from convattn.core.seeds import derive
 from convattn.data.detection import open_detection
 from convattn.data.samples import DetectionData, DetectionSample
 from convattn.models.dense import DETECTORS
+from convattn.models.dense.sampling import draw_by_image, loss_counts
 from convattn.tasks.dense_networks import build_dense, head_tensors, rebuild_dense
 from convattn.tasks.dense_pictures import SHOWN, draw_objects
 from convattn.tasks.dense_transforms import object_transform
@@ -130,11 +132,13 @@ class Detection:
         """Names of the training images."""
         return [self.data.train.sample_id(i) for i in batch.indices.tolist()]
 
-    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, model: nn.Module, batch: Batch) -> LossParts:
         """The detector's own losses; SSD's and the R-CNNs' are means over the batch's boxes."""
-        first = _first_label(model)
+        first, detector = _first_label(model), getattr(model, "module", model)
+        draw_by_image(detector, [int(each["draw"]) for each in batch.targets])
         targets = [{**each, "labels": each["labels"] + first} for each in batch.targets]
-        return model([image / 255 for image in batch.images], targets)
+        parts = model([image / 255 for image in batch.images], targets)
+        return LossParts(parts, loss_counts(detector))
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """COCO's numbers, of masks too where there are any; on VOC data also VOC's two."""

@@ -9,6 +9,7 @@ from torch import nn
 from convattn.core.checks import check_choice, check_positive
 from convattn.core.names import require
 from convattn.models.dense.features import Pyramid, freeze_norms, freeze_stages, hold_norms
+from convattn.models.dense.sampling import sample_by_image
 
 __all__ = ["faster_rcnn", "mask_rcnn", "retinanet"]
 
@@ -89,7 +90,7 @@ def faster_rcnn(
     pyramid = _pyramid(host, 4, "pool", norm, frozen_stages, width)
     model = models.FasterRCNN(pyramid, **{**_roi(pyramid, num_classes), **arguments})
     model.first_label = 1
-    return model
+    return sample_by_image(model)
 
 
 def mask_rcnn(
@@ -111,7 +112,7 @@ def mask_rcnn(
     }
     model = models.MaskRCNN(pyramid, **{**_roi(pyramid, num_classes), **heads, **arguments})
     model.first_label = 1
-    return model
+    return sample_by_image(model)
 
 
 def _roi(pyramid: Pyramid, num_classes: int) -> dict[str, Any]:

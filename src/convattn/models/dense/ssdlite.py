@@ -63,7 +63,8 @@ def ssdlite320(
         _scores(ssd, channels, counts, num_classes + 1, PRIOR if loss == "focal" else None),
         _scores(ssd, channels, counts, 4, None),
     )
-    kind = _with_focal_loss(ssd.SSD) if loss == "focal" else ssd.SSD
+    kind = _counting(ssd.SSD)
+    kind = _with_focal_loss(kind) if loss == "focal" else kind
     model = kind(
         Maps(host, {str(i): i for i in range(len(channels))}),
         _default_boxes(boxes, size),
@@ -136,6 +137,25 @@ def _scores(
     return ssd.SSDScoringHead(nn.ModuleList(layers), columns)
 
 
+def _counting(base: Any) -> Any:
+    """SSD that remembers how many default boxes are objects: what its losses are means over."""
+
+    class CountingSSD(base):
+        positives = 0
+
+        def compute_loss(
+            self,
+            targets: list[dict[str, Tensor]],
+            head_outputs: dict[str, Tensor],
+            anchors: list[Tensor],
+            matched_idxs: list[Tensor],
+        ) -> dict[str, Tensor]:
+            self.positives = sum(int((matched >= 0).sum()) for matched in matched_idxs)
+            return super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+
+    return CountingSSD
+
+
 def _with_focal_loss(base: Any) -> Any:
     """SSD with sigmoid scores and focal loss, weighted by 5.
 
@@ -155,13 +175,11 @@ def _with_focal_loss(base: Any) -> Any:
             parts = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
             logits = head_outputs["cls_logits"]
             wanted = torch.zeros_like(logits)
-            positive = 0
             for image, (target, matched) in enumerate(zip(targets, matched_idxs, strict=True)):
                 found = torch.where(matched >= 0)[0]
                 wanted[image, found, target["labels"][matched[found]] - 1] = 1
-                positive += found.numel()
             total = ops.sigmoid_focal_loss(logits, wanted, alpha=0.25, gamma=2, reduction="sum")
-            parts["classification"] = 5 * total / max(1, positive)
+            parts["classification"] = 5 * total / max(1, self.positives)
             return parts
 
         def postprocess_detections(
