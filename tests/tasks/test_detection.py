@@ -92,6 +92,8 @@ def test_labels_are_indices_of_the_classes(model: str) -> None:
 
         def forward(self, images: Any, targets: Any = None) -> Any:
             seen.append((images, targets))
+            if targets is not None:
+                return {}  # losses
             labels = torch.tensor([0, 3]) + self.first_label
             return [{"boxes": torch.ones(2, 4), "labels": labels, "scores": torch.ones(2)}]
 
