@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from convattn.core.config import TrainConfig
 from convattn.engine.loop import fit
@@ -59,11 +58,6 @@ def made(config: TrainConfig, frozen: bool) -> Any:
     """The task, without what draws for a whole piece, and without scores."""
     kind = task_class(config.task)
     task: Any = kind(config, kind.open_data(config))
-    if hasattr(task.model, "roi_heads"):  # a head of 13,000 weights in place of 13,000,000
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            task.model.roi_heads.box_head = TwoMLPHead(256 * 49, 1)
-            task.model.roi_heads.box_predictor = FastRCNNPredictor(1, 11)
     if frozen:
         freeze_norms(task.model)
     task.parameters = [{"params": list(task.model.parameters()), "scale": 1.0}]
