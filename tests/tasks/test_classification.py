@@ -294,6 +294,15 @@ def test_light_shifts_by_at_most_an_eighth() -> None:
     assert len(seen) > 20
 
 
+def test_mirror_only_mirrors() -> None:
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    mirror = train_transform("mirror", 32, True)
+    found = [mirror(image) for _ in range(20)]
+    mirrored = [torch.equal(each, image.flip(2)) for each in found]
+    assert 0 < sum(mirrored) < 20
+    assert all(same or torch.equal(each, image) for each, same in zip(found, mirrored, strict=True))
+
+
 SHAPES = [(40, 60), (61, 33), (8, 8), (7, 90), (1, 1), (256, 256), (224, 300)]
 
 

@@ -58,12 +58,12 @@ class TrainConfig:
         data_args: arguments of the data, such as {train_count: 4000} for scenes.
         imgsz: side of the square training images in pixels; null keeps the data's own size, 224
             for photographs.
-        augment: "none"; "mirror" (left and right exchanged at random, nothing else); and, each with
-            all before it but "mirror" alone, in classification "light" (shifts by an eighth),
-            "flip" (mirroring), or "imagenet" (random resized crop and mirroring); in detection
-            "light" (SSD's zooming out and crops by overlap), "flip" (mirroring), "imagenet"
-            (photometric distortion: all of SSD's); in segmentation "light" (scales of 0.5 to 2,
-            crops), "flip" (mirroring), "imagenet" (photometric distortion).
+        augment: "none"; "mirror", mirroring at random and nothing else; and by task. In
+            classification "light" shifts by an eighth, "flip" also mirrors, "imagenet" is the
+            random resized crop with mirroring. In detection "light" is SSD's zooming out and crops
+            by overlap, "flip" also mirrors, "imagenet" also distorts colours: all of SSD's. In
+            segmentation "light" scales by 0.5 to 2 and crops, "flip" also mirrors, "imagenet" also
+            distorts colours.
         on_bad: an unreadable image stops the run before training ("stop") or is left out and
             counted ("skip").
         epochs: passes over the training images.
