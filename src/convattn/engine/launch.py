@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_alike", "check_device", "check_launch", "launch"]
 
-_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-
 
 def check_launch(config: TrainConfig) -> None:
     """What `launch` would refuse, to be asked before anything is written."""
@@ -48,7 +46,6 @@ def launch(config: TrainConfig) -> Fabric:
     """
     check_launch(config)
     fabric = require("lightning.fabric", "train")
-    precision = require("lightning.fabric.plugins.precision", "train")
     for part in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(part).setLevel(logging.ERROR)
     kind = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -57,12 +54,9 @@ def launch(config: TrainConfig) -> Fabric:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)
-    if config.precision == "fp16" and kind == "cpu":  # Fabric would silently take bf16 instead
-        scaler = torch.amp.GradScaler("cpu")
-        plugin = precision.MixedPrecision("16-mixed", "cpu", scaler)
-        chosen: dict[str, Any] = {"plugins": [plugin]}
-    else:
-        chosen = {"precision": _PRECISION[config.precision]}
+    chosen: dict[str, Any] = {"precision": "32-true"}
+    if config.precision != "fp32":
+        chosen = {"plugins": [_mixed(config.precision, kind)]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on clusters that does not concern the user
         made = fabric.Fabric(
@@ -94,3 +88,17 @@ def check_alike(fabric: Fabric, fingerprint: str, step: int) -> None:
             f"the processes go on from different steps, the first from {first[1]}, this one from "
             f"{step}: the run's folder must be on a disc that all machines share"
         )
+
+
+def _mixed(precision: str, kind: str) -> Any:
+    """Mixed precision; of fp16 on the CPU too, where Fabric by itself would silently take bf16."""
+    base: Any = require("lightning.fabric.plugins.precision", "train").MixedPrecision
+
+    class Mixed(base):
+        def convert_input(self, data: Any) -> Any:
+            """As it is: autocast rounds what an operator takes, Fabric would round boxes too."""
+            return data
+
+    if precision == "bf16":
+        return Mixed("bf16-mixed", kind)
+    return Mixed("16-mixed", kind, torch.amp.GradScaler(kind))
