@@ -158,7 +158,9 @@ def test_everything_comes_back(name: str, tmp_path: Path) -> None:
     (checked,) = check_data(tmp_path / "shards")
     assert (checked.train, checked.test, checked.defects) == (*report.samples, ())
     shard_data(tmp_path / "shards", tmp_path / "again")  # shards are themselves a source
-    assert_same(before, OPEN[task](tmp_path / "again"))
+    again = OPEN[task](tmp_path / "again")
+    assert_same(before, again)
+    assert again.notes == after.notes == (*before.notes, "shards: 1 for training, 1 for testing")
 
 
 def test_masks_serve_all_three_tasks(tmp_path: Path) -> None:

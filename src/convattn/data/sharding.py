@@ -30,7 +30,7 @@ from convattn.data.check import DataTask, tasks_of
 from convattn.data.classification import open_classification
 from convattn.data.defects import OnBad, shifted
 from convattn.data.detection import open_detection
-from convattn.data.formats.shards import KIND, SPLITS, VERSION, Shard
+from convattn.data.formats.shards import KIND, NOTE, SPLITS, VERSION, Shard
 from convattn.data.images import IMAGE_SUFFIXES, shown
 from convattn.data.samples import DetectionData, DetectionSet, SegmentationData, SegmentationSet
 from convattn.data.segmentation import open_segmentation
@@ -117,7 +117,7 @@ def shard_data(
             "format": getattr(data, "format", "images"),
             "classes": list(data.classes),
             "image_size": getattr(data, "image_size", None),
-            "notes": list(data.notes),
+            "notes": [note for note in data.notes if not note.startswith(NOTE)],
             **{s: list(map(asdict, w)) for s, w in zip(SPLITS, written, strict=True)},
         }
         write_json(place / "meta.json", meta)

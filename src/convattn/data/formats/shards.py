@@ -27,6 +27,7 @@ from convattn.data.sharded import Located, ShardedImages, ShardedLabelMaps, Shar
 
 __all__ = [
     "KIND",
+    "NOTE",
     "SPLITS",
     "VERSION",
     "Shard",
@@ -38,6 +39,7 @@ __all__ = [
 
 KIND, VERSION = "convattn shards", 1
 SPLITS = ("train", "test")
+NOTE = "shards: "  # begins the note on their number, which is not handed on to others
 _NAMED = 10  # how many shards a message lists
 Progress = Callable[[int, int], None]
 
@@ -164,7 +166,7 @@ def _open(folder: Path, tasks: tuple[str, ...], verify: bool, progress: Progress
     return _Meta(
         **facts,
         classes=classes,
-        notes=(*notes, f"shards: {len(train):,} for training, {len(test):,} for testing"),
+        notes=(*notes, f"{NOTE}{len(train):,} for training, {len(test):,} for testing"),
         fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
         train=_located(folder, train),
         test=_located(folder, test),
