@@ -14,16 +14,16 @@ import pytest
 from dense_processes import run
 from processes import distance, state_of, torchrun
 
-NARROW = {"width": 32}
+SMALL = {"model_args": {"width": 32}, "augment": "mirror"}  # images keep their size
 RUNS: dict[str, dict[str, Any]] = {
     "deeplabv3": {"task": "segmentation", "model": "deeplabv3", "model_args": {"aux": True},
                   "augment": "flip"},
     "multibox": {"task": "detection", "model": "ssdlite320", "imgsz": 64, "augment": "flip"},
     "focal": {"task": "detection", "model": "ssdlite320", "imgsz": 64, "augment": "flip",
               "model_args": {"loss": "focal"}},
-    "retinanet": {"task": "detection", "model": "retinanet", "model_args": NARROW},
-    "faster_rcnn": {"task": "detection", "model": "faster_rcnn", "model_args": NARROW},
-    "mask_rcnn": {"task": "instance", "model": "mask_rcnn", "model_args": NARROW},
+    "retinanet": {"task": "detection", "model": "retinanet", **SMALL},
+    "faster_rcnn": {"task": "detection", "model": "faster_rcnn", **SMALL},
+    "mask_rcnn": {"task": "instance", "model": "mask_rcnn", **SMALL},
 }  # fmt: skip
 FOUR = {"train_count": 4, "test_count": 1, "size": 32}  # batch norm wants two images each
 NORMS = {"batch norm": {**RUNS["deeplabv3"], "frozen": False, "data_args": FOUR}}
