@@ -119,11 +119,12 @@ inline Tensor empty(const std::vector<int64_t>& sizes, int32_t dtype, const int6
     return Tensor(handle);
 }
 // A new map. The system hands out a large one page by page as it is first written, which costs more
-// than the writing; it is asked for large pages. Where it has none nothing happens.
+// than the writing; it is asked for large pages. Where it has none nothing happens. Smaller ones
+// mostly lie where earlier ones did: glibc's malloc gives back at once what is above 32 MB alone.
 inline Tensor empty_like(const Tensor& x) {
     Tensor made = empty({x.sizes, x.sizes + x.dim}, x.dtype, x.strides);
 #ifdef __linux__
-    constexpr uintptr_t LARGE = 1 << 22, PAGE = 1 << 12;
+    constexpr uintptr_t LARGE = 1 << 25, PAGE = 1 << 12;
     const uintptr_t bytes = made.numel() * (x.dtype == aoti_torch_dtype_float32() ? 4 : 2);
     if (bytes >= LARGE) {
         const auto start = (reinterpret_cast<uintptr_t>(made.data) + PAGE - 1) / PAGE * PAGE;

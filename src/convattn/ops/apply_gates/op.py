@@ -25,7 +25,7 @@ _forward = torch.ops.convattn.apply_gates.default
 _gate_gradients = torch.ops.convattn.gate_gradients.default
 _map_gradient = torch.ops.convattn.map_gradient.default
 
-_LARGE = 1 << 22  # values; smaller results mostly lie where earlier ones did
+_LARGE = 1 << 23  # values; smaller results mostly lie where earlier ones did
 # By which axes a gate extends; the pairs that csrc/kernels/gates.h has code for.
 _PAIRS = {("ch", "cw"), ("cw", "ch"), ("c", "hw")}
 
