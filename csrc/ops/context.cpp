@@ -42,15 +42,13 @@ void global_context(Stack stack, uint64_t, uint64_t) {
         layers.dense(second.values, second_bias.values, channels, hidden, values, at + added);
         for (int64_t c = 0; c < channels; ++c) at[ones + c] = 1;
     }};
-    const auto keys = [&](float* at) {
+    const Pass keys = {1, 0, [&](float* at, int64_t, int64_t, int64_t) {
         std::memcpy(at + w, key.values, channels * sizeof(float));  // with a margin behind
-        return at + w;
-    };
+    }};
     typed(x, [&](auto* data) {
         const Passes passes(map, data, static_cast<decltype(data)>(y.data));
         run_passes(map, room,
-                   {{1, 0, [&](float* at, int64_t, int64_t, int64_t) { keys(at); }},
-                    passes.over_channels([w](float* at) { return at + w; }, weights), attend,
+                   {keys, passes.over_channels([w](float* at) { return at + w; }, weights), attend,
                     passes.weighted_sums(weights, context), network,
                     passes.gated(CHANNEL, ones, NONE, 0, added)});
     });

@@ -1,6 +1,6 @@
 // Coordinate attention in evaluation.
-#include "tensor.h"
 #include "operators.h"
+#include "whole.h"
 
 namespace convattn {
 namespace {
@@ -17,12 +17,6 @@ const float* values_of(const Tensor& t, int64_t count) {
         refuse("expected float32 parameters of the block's shapes");
     }
     return static_cast<const float*>(t.data);
-}
-
-double number(StableIValue value) {
-    double result;
-    std::memcpy(&result, &value, sizeof result);
-    return result;
 }
 
 // The gates of one axis, and the weights as the kernels want them.
@@ -72,7 +66,7 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
     const double eps = number(stack[7]);
     const Tensor wh = take(stack[8]), bh = take_optional(stack[9]);
     const Tensor ww = take(stack[10]), bw = take_optional(stack[11]);
-    const bool relu = stack[12] & 1;
+    const bool relu = truth(stack[12]);
     const auto scale = (float)number(stack[13]);
 
     const Map map(x);
