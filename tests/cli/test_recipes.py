@@ -23,7 +23,8 @@ from convattn.tasks.dense_networks import build_dense
 from convattn.tasks.kinds import restore
 from convattn.tasks.networks import build_network
 
-PAPERS = [name for name in recipes() if name != "demo"]  # that one is a comparison
+SCENES = [name for name in recipes() if name.startswith("scenes_")]
+PAPERS = [name for name in recipes() if name not in ("demo", *SCENES)]
 ECA_1X = {
     "epochs": 12, "batch": 8, "lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "imgsz": 800,
     "schedule": "step", "milestones": [8, 11], "step_factor": 0.1, "augment": "mirror",
@@ -257,3 +258,17 @@ def test_recipes_run_on_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     more = ["--backbone_weights", "null", "--backbone_args", "{width_mult: 0.35}"]
     assert main(["train", "--config", "ca_voc2012_deeplabv3", *small, *more, "--name", "b"]) == 0
     assert Path("runs/b/summary.json").is_file()
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_recipes_on_scenes_run(name: str, tmp_path: Path) -> None:
+    code = main([
+        "train", "--config", name, "--data_args", "{train_count: 4, test_count: 2, size: 64}",
+        "--epochs", "1", "--batch", "2", "--imgsz", "64", "--device", "cpu", "--tensorboard",
+        "false", "--project", str(tmp_path), "--name", "r",
+    ])  # fmt: skip
+    assert code == 0
+    run = tmp_path / "r"
+    saved = restore(run)[1]
+    assert saved["facts"]["task"] == name.removeprefix("scenes_")
+    assert (run / "predictions.png").is_file()

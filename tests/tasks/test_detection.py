@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from convattn import create_model
+from convattn.authors import to_authors
 from convattn.cli import main
 from convattn.core.config import TrainConfig
 from convattn.core.errors import ArgumentError, StateDictError
@@ -104,9 +105,17 @@ def test_labels_are_indices_of_the_classes(model: str) -> None:
     assert task.detect(Spy(), batch.images[:1])[0]["labels"].tolist() == [0, 3]
 
 
-def test_weights_of_a_classification_network_become_the_backbone(tmp_path: Path) -> None:
+TORCHVISION = "pytorch/vision:torchvision/models/mobilenetv2.py:mobilenet_v2"
+CA = "houqb/CoordAttention:mbv2_ca.py:MBV2_CA"
+
+
+@pytest.mark.parametrize("source", [None, TORCHVISION], ids=["ours", "torchvision"])
+def test_weights_of_a_classification_network_become_the_backbone(
+    source: str | None, tmp_path: Path
+) -> None:
     whole = create_model("mobilenet_v2", width_mult=0.35, num_classes=7)
-    torch.save(whole.state_dict(), tmp_path / "w.pt")
+    state = whole.state_dict() if source is None else to_authors(whole, source=source)
+    torch.save(state, tmp_path / "w.pt")
     for model in ("ssdlite320", "retinanet"):
         config = config_of(model, backbone_weights=str(tmp_path / "w.pt"))
         task = Detection(config, Detection.open_data(config))
@@ -118,12 +127,15 @@ def test_weights_of_a_classification_network_become_the_backbone(tmp_path: Path)
         assert sum(k.startswith(start) and k.removeprefix(start) in whole.state_dict()
                    for k in ours) > 200  # fmt: skip
         assert "w.pt" in task.notes[0]
+        assert ("authors' names" in task.notes[0]) == (source is not None)
 
 
-def test_a_backbone_may_be_trained_with_its_blocks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [None, CA], ids=["ours", "houqb"])
+def test_a_backbone_may_be_trained_with_its_blocks(source: str | None, tmp_path: Path) -> None:
     """As the papers' detectors: the blocks' weights come from classification too."""
     whole = create_model("mobilenet_v2", width_mult=0.35, num_classes=7, attention="ca")
-    torch.save({"state_dict": whole.state_dict()}, tmp_path / "w.pt")
+    state = whole.state_dict() if source is None else to_authors(whole, source=source)
+    torch.save({"state_dict": state}, tmp_path / "w.pt")
     given = {"attention": "ca", "backbone_weights": str(tmp_path / "w.pt")}
     for model, start in (("ssdlite320", "backbone.host."), ("retinanet", "backbone.body.host.")):
         config = config_of(model, **given, attention_init="authors")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from convattn.core.config import TrainConfig
@@ -101,9 +102,8 @@ def test_files_that_do_not_fit_are_refused_and_change_nothing(
         ({**good, "conv1.0.weight": torch.ones(2, 3, 3, 3)}, r"conv1\.0\.weight is \(2, 3, 3, 3\)"),
     ]
     for state, reason in cases:
-        path = saved(state, tmp_path, "plain")
         with pytest.raises(StateDictError, match=reason) as caught:
-            load_host(model, path, {"fc.weight", "fc.bias"}, "timm/test_resnet")
+            load_host(model, state, "a.pth", {"fc.weight", "fc.bias"}, "timm/test_resnet")
         assert "Only the class head may differ (fc.bias, fc.weight)" in str(caught.value)
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     with pytest.raises(CheckpointError, match=r"gone\.pth"):
@@ -229,3 +229,23 @@ def test_nothing_to_train_is_said() -> None:
     del model.fc
     with pytest.raises(ArgumentError, match="freeze_host leaves nothing to train"):
         parameter_groups(model, config, set)
+
+
+@pytest.mark.parametrize("classes", [7, 4])
+def test_a_file_under_its_authors_names(classes: int, tmp_path: Path) -> None:
+    net = torchvision.models.mobilenet_v2(width_mult=0.35, num_classes=7).eval()
+    torch.save(net.state_dict(), tmp_path / "w.pt")
+    config = TrainConfig(
+        model="mobilenet_v2", model_args={"width_mult": 0.35}, checkpoint=str(tmp_path / "w.pt"),
+        attention="ca",
+    )  # fmt: skip
+    model, _, notes = build_network(config, classes, seed=0)
+    model.eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        if classes == 7:  # the blocks start as the identity
+            torch.testing.assert_close(model(x), net(x))
+        else:
+            fresh = "initialised anew: classifier.weight, classifier.bias"
+            assert notes[-1].endswith(fresh)
+    assert notes[0].endswith("w.pt has its authors' names")

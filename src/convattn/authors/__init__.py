@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from convattn.authors._source import Source
 
-__all__ = ["create", "list_sources", "load_authors", "to_authors"]
+__all__ = ["create", "list_sources", "load_authors", "renamed", "to_authors"]
 
 
 @cache
@@ -139,6 +139,41 @@ def to_authors(module: nn.Module | Mapping[str, Tensor], *, source: str) -> dict
     found = _find(source).fitting(ours)
     theirs = {found.their_key(key): found.their_tensor(key, value) for key, value in ours.items()}
     return {name: theirs[name] for name in found.order(list(theirs))}
+
+
+def renamed(
+    weights: Mapping[str, Tensor], module: nn.Module, free: Collection[str] = ()
+) -> dict[str, Tensor] | None:
+    """A state dict of any source's under our names.
+
+    Args:
+        weights: a state dict under its authors' names.
+        module: of ours; nothing is loaded.
+        free: keys of ours that `weights` may have in other shapes, or not at all.
+
+    Returns:
+        The tensors in our shapes, and those that no key of ours stands for as they are; None if no
+        source has the module's.
+    """
+    ours = module.state_dict()
+    needed = [k for k in ours if k not in free and not k.endswith("num_batches_tracked")]
+    for source in dict.fromkeys(_sources().values()):
+        try:
+            found = source.fitting(ours)
+            wanted = {key: found.their_key(key) for key in ours}
+        except (LookupError, ValueError):  # a network with layers that are not in that source
+            continue
+        if len(set(wanted.values())) == len(wanted) and all(
+            wanted[key] in weights
+            and weights[wanted[key]].shape == found.their_tensor(key, ours[key]).shape
+            for key in needed
+        ):
+            back = {name: key for key, name in wanted.items()}
+            tensors = {back.get(name, name): tensor for name, tensor in weights.items()}
+            for key in needed:
+                tensors[key] = tensors[key].reshape(ours[key].shape)
+            return tensors
+    return None
 
 
 def _with_counters(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The papers' training recipes, files of the package, found by name."""
+"""Training recipes, the papers' and those for the digit scenes: files of the package, by name."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class TrainConfig:
         backbone: network inside a model for detection or segmentation, by name as a model.
         backbone_args: its arguments.
         backbone_weights: file with weights of the backbone, as checkpoint, or with its blocks too,
-            from a classification run with them; null draws them.
+            from a classification run or training with them; null draws them.
         attention: block in the network; see `convattn list blocks`. With its position
             ca@after_conv2, or several such, se@stage_end,ca@after_depthwise.
         attention_args: the block's arguments, such as {reduction: 16}; of several blocks, by their
@@ -51,8 +51,8 @@ class TrainConfig:
         at: position of the block where `attention` has none: a name such as after_depthwise, a
             path in the network, also with wildcards (layer?.*.bn3), or re: and a regular
             expression over paths; null takes the block's or network's authors' own.
-        checkpoint: file with weights of the network without blocks (.pt, .pth, .safetensors), or
-            folder of a run; its class head may be for other classes.
+        checkpoint: file with weights of the network without blocks (.pt, .pth, .safetensors), under
+            our names or its authors', or folder of a run; its class head may be for other classes.
         freeze_host: only blocks and class head are trained.
         data: "scenes" (embedded digit scenes) or a folder; its format is told from its content.
         data_args: arguments of the data, such as {train_count: 4000} for scenes.

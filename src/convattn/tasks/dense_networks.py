@@ -12,13 +12,12 @@ from convattn.core.errors import ArgumentError, CheckpointError
 from convattn.core.files import load_checkpoint
 from convattn.core.inserts import parse_inserts
 from convattn.core.seeds import seeded
-from convattn.core.weights import read_weights
 from convattn.insertion import insertions, rebuild
 from convattn.models import create_model
 from convattn.models._blocks import put_blocks
 from convattn.models.dense import assemble, backbone_of
 from convattn.models.dense.features import Maps
-from convattn.tasks.networks import load_host, weights_file
+from convattn.tasks.networks import load_host, read_for, weights_file
 
 __all__ = ["build_dense", "head_tensors", "rebuild_dense"]
 
@@ -69,7 +68,8 @@ def build_dense(
         }
         model = assemble(config.model, host, num_classes, **rest)
     if config.checkpoint is not None and not resumed:
-        notes += load_host(model, config.checkpoint, set(), config.model)
+        weights, more = read_for(model, config.checkpoint, ())
+        notes += [*more, *load_host(model, weights, config.checkpoint, (), config.model)]
     return model, facts, notes
 
 
@@ -108,19 +108,26 @@ def _load_backbone(host: nn.Module, name: str, path: Path, config: TrainConfig) 
     """
     with seeded(0):
         whole = create_model(name, **config.backbone_args)
-    held = set(read_weights(path))
-    trained = not held <= {*whole.state_dict(), *host.state_dict()}
+    weights, notes = read_for(whole, path, _only_in_one(whole, host))
+    trained = not weights.keys() <= {*whole.state_dict(), *host.state_dict()}
     if trained:
         _put_blocks(host, config)
         with seeded(0):
             _put_blocks(whole, config)
-        if held <= {*whole.state_dict(), *host.state_dict()}:
+        weights, notes = read_for(whole, path, _only_in_one(whole, host))
+        if weights.keys() <= {*whole.state_dict(), *host.state_dict()}:
             _check_start(path, config)
-    free = set(whole.state_dict()) ^ set(host.state_dict())  # heads, a detector's extra layers
-    notes = load_host(host, path, free, name, blocks="these blocks" if trained else "no blocks")
+    free = _only_in_one(whole, host)
+    blocks = "these blocks" if trained else "no blocks"
+    notes += load_host(host, weights, path, free, name, blocks=blocks)
     if not trained:
         _put_blocks(host, config)
     return notes
+
+
+def _only_in_one(whole: nn.Module, host: nn.Module) -> set[str]:
+    """Heads, and a detector's extra layers."""
+    return set(whole.state_dict()) ^ set(host.state_dict())
 
 
 def _check_start(path: Path, config: TrainConfig) -> None:

@@ -6,12 +6,13 @@ host by name and arguments, and its blocks, or a record of what was inserted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from convattn.authors import renamed
 from convattn.core.config import TrainConfig
 from convattn.core.errors import ArgumentError, StateDictError
 from convattn.core.inserts import parse_inserts
@@ -27,6 +28,7 @@ __all__ = [
     "class_tensors",
     "load_host",
     "parameter_groups",
+    "read_for",
     "rebuild_network",
     "weights_file",
 ]
@@ -56,12 +58,13 @@ def build_network(
     init = config.attention_init
     if init == "auto":
         init = "authors" if config.checkpoint is None else "identity"
-    notes = []
+    notes: list[str] = []
     with seeded(seed):
         model = create_model(config.model, **config.model_args, num_classes=num_classes)
         if config.checkpoint is not None and not resumed:
             free = class_tensors(config, num_classes)
-            notes = load_host(model, config.checkpoint, free, config.model)
+            weights, notes = read_for(model, config.checkpoint, free)
+            notes += load_host(model, weights, config.checkpoint, free, config.model)
         put_blocks(
             model,
             parse_inserts(config.attention, config.at),
@@ -93,15 +96,46 @@ def weights_file(path: str | Path) -> Path:
     return path / "weights" / "best.pt" if path.is_dir() else path
 
 
+def read_for(
+    model: nn.Module, path: str | Path, free: Collection[str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """A file's tensors; under our names, where the file has an authors' names of this network.
+
+    Args:
+        model: whose names they should be.
+        path: a file as `convattn.core.weights.read_weights` takes it, or the folder of a run.
+        free: tensors of the model that the file need not have.
+
+    Returns:
+        The tensors, and notes for the user.
+
+    Raises:
+        CheckpointError: the file cannot be read or holds no state dict.
+    """
+    weights = read_weights(weights_file(path))
+    needed = {k for k in model.state_dict() if k not in free and not _counts_batches(k)}
+    if needed <= weights.keys():
+        return weights, []
+    found = renamed(weights, model, free)
+    return (weights, []) if found is None else (found, [f"{path} has its authors' names"])
+
+
 def load_host(
-    model: nn.Module, path: str | Path, free: set[str], name: str, *, blocks: str = "no blocks"
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    path: str | Path,
+    free: Collection[str],
+    name: str,
+    *,
+    blocks: str = "no blocks",
 ) -> list[str]:
-    """Load a file into a network; only the tensors in `free` may not fit.
+    """Load tensors into a network; only those in `free` may not fit.
 
     Args:
         model: changed in place; on an error it is left as it was.
-        path: a file as `convattn.core.weights.read_weights` takes it, or the folder of a run.
-        free: tensors that keep their random values where the file has none of that shape.
+        weights: from `read_for`.
+        path: where they come from, for messages.
+        free: tensors that keep their random values where there is none of that shape.
         name: of the network, for messages.
         blocks: what the file should hold of blocks, for messages.
 
@@ -109,29 +143,27 @@ def load_host(
         Notes for the user.
 
     Raises:
-        CheckpointError: the file cannot be read or holds no state dict.
         StateDictError: a tensor is missing, unexpected or differently shaped.
     """
-    theirs = read_weights(weights_file(path))
     ours = model.state_dict()
-    fresh = [key for key in ours if key in free and not _fits(theirs.get(key), ours[key])]
+    fresh = [key for key in ours if key in free and not _fits(weights.get(key), ours[key])]
     # counters of batch norm came with PyTorch 0.4.1; nothing depends on them here
-    missing = [k for k in ours if k not in theirs and k not in free and not _counts_batches(k)]
-    unexpected = [key for key in theirs if key not in ours and key not in free]
+    missing = [k for k in ours if k not in weights and k not in free and not _counts_batches(k)]
+    unexpected = [key for key in weights if key not in ours and key not in free]
     differing = [
-        f"{key} is {tuple(theirs[key].shape)}, expected {tuple(ours[key].shape)}"
+        f"{key} is {tuple(weights[key].shape)}, expected {tuple(ours[key].shape)}"
         for key in ours
-        if key in theirs and key not in free and theirs[key].shape != ours[key].shape
+        if key in weights and key not in free and weights[key].shape != ours[key].shape
     ]
     if missing or unexpected or differing:
         raise StateDictError(
             f"{path} does not fit {name}: {_count('missing', missing)}, "
             f"{_count('unexpected', unexpected)}, {_count('differently shaped', differing)}. Only "
-            f"the class head may differ ({', '.join(sorted(free))}). Is it a file of this network, "
+            f"the class head may differ ({_listed(sorted(free))}). Is it a file of this network, "
             f"with these --model_args, and {blocks}?"
         )
     model.load_state_dict(
-        {**ours, **{k: v for k, v in theirs.items() if k in ours and k not in fresh}}
+        {**ours, **{k: v for k, v in weights.items() if k in ours and k not in fresh}}
     )
     notes = [f"{len(ours) - len(fresh)} of {len(ours)} tensors of {name} come from {path}"]
     if fresh:
@@ -188,5 +220,8 @@ def _counts_batches(key: str) -> bool:
 
 
 def _count(what: str, names: list[str]) -> str:
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)} {what}" + (f" ({shown})" if names else "")
+    return f"{len(names)} {what}" + (f" ({_listed(names)})" if names else "")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "nothing"
