@@ -5,6 +5,7 @@
     python -m benchmarks models --blocks ca --batch 1
     python -m benchmarks blocks --blocks se --batch 1 --maps 384,960 --merge
     python -m benchmarks scaling
+    python -m benchmarks gpu
 
 Ratios hold within a run, whose subjects take turns; those of the fastest samples say most on a
 machine that does other things too. "copy" is `copy_` of the map into memory that is there already.
@@ -23,11 +24,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu import gpu
 from benchmarks.peers import PEERS
 from benchmarks.suites import FORMATS, GRID, SUITES
 from convattn import ops
 from convattn.core.environment import environment
 
+SUITES["gpu"] = gpu
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -60,9 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.against) - set(PEERS):
         parser.error(f"--against knows {', '.join(PEERS)}, not {', '.join(sorted(unknown))}")
+    if options.suite == "gpu" and not torch.cuda.is_available():
+        parser.error("the suite gpu needs a CUDA GPU, and PyTorch finds none")
     torch.set_num_threads(options.threads)
     out = options.out or RESULTS / f"{options.suite}.json"
-    machine = environment()
+    machine = environment("cuda" if options.suite == "gpu" else "cpu")
     rows = _rows(out, machine) if options.merge and out.exists() else {}
     for row in SUITES[options.suite](options):
         rows[_key(row)] = row | {"commit": machine["commit"]}

@@ -203,6 +203,20 @@ def test_transforms_see_operators_that_they_know() -> None:
     torch.testing.assert_close(rows, torch.ones(2, 3, 4))
 
 
+@pytest.mark.parametrize("name", ["ca", "se", "cbam", "ela"])
+def test_vmap_and_forward_derivatives_of_blocks(name: str) -> None:
+    block = create_block(name, 16).eval()
+    x, v = torch.randn(3, 2, 16, 6, 5), torch.randn(3, 2, 16, 6, 5)
+    mapped = torch.func.vmap(block)(x)
+    torch.testing.assert_close(mapped, torch.stack([block(one) for one in x]))
+    y, tangent = torch.func.jvp(block, (x[0],), (v[0],))
+    torch.testing.assert_close(y, block(x[0]))
+    # <J v, u> = <v, J^T u>, the right side by the operators' backward
+    wide, u = x[0].clone().requires_grad_(), torch.randn_like(y)
+    (transposed,) = torch.autograd.grad(block(wide), wide, u)
+    torch.testing.assert_close((tangent * u).sum(), (v[0] * transposed).sum(), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.filterwarnings("ignore:.*is deprecated. Please switch:FutureWarning")
 @pytest.mark.parametrize("name", ["ca", "se", "cbam"])
 def test_exports_hold_standard_operators_alone(name: str) -> None:
@@ -225,6 +239,10 @@ def test_the_operators_are_registered_as_pytorch_wants() -> None:
     with torch.no_grad():
         torch.library.opcheck(space.gate_gradients.default, (x.detach(), x.detach(), row))
         torch.library.opcheck(space.map_gradient.default, (x.detach(), row))
+        x, column = x.detach(), column.detach()
+        torch.library.opcheck(space.gate_gradients.default, (x, x, column, row))
+        pooled = (None, row, column)
+        torch.library.opcheck(space.map_gradient.default, (x, column, row, *pooled))
 
 
 @needs_kernels

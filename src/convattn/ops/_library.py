@@ -1,29 +1,36 @@
-"""The compiled operators: whether they are there, and which tensors they take.
+"""The operators' kernels: whether they are there, and which tensors they take.
 
 The library is built from csrc/ when the package is installed, and registers CPU kernels with
-PyTorch when it is loaded. Where it is missing every operator computes with PyTorch's own.
+PyTorch when it is loaded. The GPU's are in Triton, which is imported when the first map on a GPU
+comes. Where kernels are missing every operator computes with PyTorch's own.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["CPU", "OPERATORS", "SMALL", "kernels", "reference_only", "takes"]
+__all__ = ["CPU", "OPERATORS", "SMALL", "kernels", "on_gpu", "reference_only", "straight", "takes"]
 
 OPERATORS = torch.library.Library("convattn", "DEF")
-CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)  # straight to a kernel, no autograd
+CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+_CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 SMALL = 1 << 16  # values; below, one gate's training step is as fast by PyTorch's own operators
 _INTERFACE = 3  # of csrc/ops/register.cpp; a library of another one is not used
 _FILE = Path(__file__).with_name("libconvattn.so")
 _DTYPES = (torch.float32, torch.bfloat16)
+_GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_CAPABILITY = (7, 5)  # of the oldest GPUs that Triton supports; bfloat16 needs (8, 0)
 
 
 def _load() -> tuple[str, str]:
@@ -45,14 +52,62 @@ def _load() -> tuple[str, str]:
 
 
 _PROCESSOR, _MISSING = _load()
-_live = bool(_PROCESSOR)
+_live = os.environ.get("CONVATTN_OPS") != "reference"
+
+
+@cache
+def _gpu_lacks(index: int) -> str:
+    """Why there are no kernels for this GPU, or "" if there are."""
+    if torch.version.hip is not None:
+        return "the kernels are for NVIDIA"
+    if torch.cuda.get_device_capability(index) < _CAPABILITY:
+        return "the GPU is too old"
+    try:
+        import triton
+
+        triton.runtime.driver.active.get_current_target()  # builds its launcher
+    except Exception as error:  # not installed, no C compiler, ...
+        return f"Triton cannot be used: {(str(error) or type(error).__name__).splitlines()[0]}"
+    return ""
+
+
+def _gpu_dtypes(index: int) -> tuple[torch.dtype, ...]:
+    if _gpu_lacks(index):
+        return ()
+    return _GPU_DTYPES if torch.cuda.get_device_capability(index) >= (8, 0) else _GPU_DTYPES[:2]
+
+
+# torch.compiler.assume_constant_result, which would import the compiler: it must not step inside
+_gpu_dtypes._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def kernels() -> str:
-    """Which path is live, in words: the compiled kernels, or PyTorch's operators and why."""
-    if _live:
-        return f"compiled for the CPU ({_PROCESSOR})"
-    return f"PyTorch's own operators: {_MISSING or 'reference_only() is in force'}"
+    """Which path is live, in words: the kernels, or PyTorch's operators and why; also of GPUs."""
+    if not _live:
+        return f"PyTorch's own operators: {_MISSING or 'reference_only() is in force'}"
+    found = f"PyTorch's own operators: {_MISSING}"
+    if _PROCESSOR:
+        found = f"compiled for the CPU ({_PROCESSOR})"
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        lacks = _gpu_lacks(index)
+        path = f"PyTorch's own operators ({lacks})" if lacks else "Triton"
+        found += f"; on {torch.cuda.get_device_name(index)} {path}"
+    return found
+
+
+def straight(x: Tensor) -> torch._C.DispatchKeySet:
+    """Where an operator is sent to get to the kernel of x's device, past autograd."""
+    return _CUDA if x.is_cuda else CPU
+
+
+def on_gpu(name: str, folder: str) -> None:
+    """Implement the operator for GPUs by the function of its name in ops/FOLDER/triton.py."""
+
+    def implementation(*arguments: Any) -> Any:
+        module = importlib.import_module(f"convattn.ops.{folder}.triton")
+        return getattr(module, name)(*arguments)
+
+    OPERATORS.impl(name, implementation, "CUDA")
 
 
 @contextmanager
@@ -67,7 +122,9 @@ def reference_only() -> Iterator[None]:
 
 
 def takes(x: Tensor) -> bool:
-    """Whether the kernels take this map: (N, C, H, W) on the CPU, float32 or bfloat16, dense.
+    """Whether the kernels take this map: (N, C, H, W), dense, float32 or bfloat16.
+
+    float16 too on a GPU. A map on another device than a CPU or an NVIDIA GPU is not taken.
 
     Where a program is made of what the block does (export, tracing) or derivatives are taken by
     other means than backward, the answer is no: PyTorch's own operators are understood there.
@@ -86,10 +143,16 @@ def takes(x: Tensor) -> bool:
         return False
     return (
         type(x) is Tensor
-        and x.is_cpu
-        and x.dtype in _DTYPES
+        and x.dtype in _dtypes(x)
         and x.layout is torch.strided
         and x.dim() == 4
         and x.numel() > 0
         and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
     )
+
+
+def _dtypes(x: Tensor) -> tuple[torch.dtype, ...]:
+    """Those of the kernels for x's device."""
+    if x.is_cpu:
+        return _DTYPES if _PROCESSOR else ()
+    return _gpu_dtypes(x.get_device()) if x.is_cuda else ()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convattn.ops._library import CPU, OPERATORS, SMALL, takes
+from convattn.ops._library import OPERATORS, SMALL, on_gpu, straight, takes
 from convattn.ops._link import Link
 from convattn.ops.apply_gates import reference
 
@@ -24,6 +24,8 @@ OPERATORS.define(
 _forward = torch.ops.convattn.apply_gates.default
 _gate_gradients = torch.ops.convattn.gate_gradients.default
 _map_gradient = torch.ops.convattn.map_gradient.default
+for _name in ("apply_gates", "gate_gradients", "map_gradient"):
+    on_gpu(_name, "apply_gates")
 
 _LARGE = 1 << 23  # values; smaller results mostly lie where earlier ones did
 # By which axes a gate extends; the pairs that csrc/kernels/gates.h has code for.
@@ -32,7 +34,7 @@ _PAIRS = {("ch", "cw"), ("cw", "ch"), ("c", "hw")}
 
 def _kind(gate: Tensor, x: Tensor) -> str:
     n, c, h, w = x.shape
-    if gate.dim() != 4 or not gate.is_cpu or gate.dtype not in (x.dtype, torch.float32):
+    if gate.dim() != 4 or gate.device != x.device or gate.dtype not in (x.dtype, torch.float32):
         return ""
     shape = gate.shape
     if shape == (n, c, 1, 1):
@@ -66,8 +68,8 @@ def apply_gates(x: Tensor, gates: tuple[Tensor, ...], link: Link | None = None) 
                     token = None if link is None else link.token
                     return _ApplyGates.apply(x, a, b, token, link)
             # one gate is one multiplication; PyTorch's is as good, but for a large result's memory
-            elif b is not None or x.numel() >= _LARGE:
-                return _forward.redispatch(CPU, x, a, b)
+            elif b is not None or (x.is_cpu and x.numel() >= _LARGE):
+                return _forward.redispatch(straight(x), x, a, b)
     return reference.apply_gates(x, gates)
 
 
@@ -125,7 +127,7 @@ class _ApplyGates(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, a, b)
         ctx.link = None if token is None else link
-        return _forward.redispatch(CPU, x, a, b)
+        return _forward.redispatch(straight(x), x, a, b)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:

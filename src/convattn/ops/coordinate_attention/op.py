@@ -46,7 +46,7 @@ def coordinate_attention(
         The output, or None where the kernel does not take this: gradients may be wanted, the norm
         is another one or in training, or something is not float32.
     """
-    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not takes(x):
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not x.is_cpu or not takes(x):
         return None
     statistics: tuple[Tensor | None, ...] = (None, None)
     affine, eps = statistics, 0.0

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convattn.ops._library import CPU, OPERATORS, SMALL, takes
+from convattn.ops._library import OPERATORS, SMALL, on_gpu, straight, takes
 from convattn.ops._link import Link, linked_to
 from convattn.ops.global_mean import reference
 
@@ -15,6 +15,7 @@ __all__ = ["global_mean"]
 
 OPERATORS.define("global_mean(Tensor x) -> Tensor")
 _forward = torch.ops.convattn.global_mean.default
+on_gpu("global_mean", "global_mean")
 
 
 def global_mean(x: Tensor) -> Tensor:
@@ -31,7 +32,7 @@ def global_mean(x: Tensor) -> Tensor:
         if link is not None:
             link.token = token
         return mean
-    return _forward.redispatch(CPU, x)
+    return _forward.redispatch(straight(x), x)
 
 
 @torch.library.register_fake("convattn::global_mean", lib=OPERATORS)
@@ -45,7 +46,7 @@ class _GlobalMean(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, link: Link | None) -> tuple[Tensor, Tensor]:
         ctx.link, ctx.shape = link, x.shape
-        return _forward.redispatch(CPU, x), x.new_empty(0)
+        return _forward.redispatch(straight(x), x), x.new_empty(0)
 
     @staticmethod
     def backward(ctx: Any, d: Tensor, token: Tensor) -> tuple[Tensor, None]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convattn.ops._library import CPU, OPERATORS, takes
+from convattn.ops._library import OPERATORS, on_gpu, straight, takes
 from convattn.ops._link import Link, linked_to
 from convattn.ops.strip_means import reference
 
@@ -15,6 +15,7 @@ __all__ = ["strip_means"]
 
 OPERATORS.define("strip_means(Tensor x) -> (Tensor, Tensor)")
 _forward = torch.ops.convattn.strip_means.default
+on_gpu("strip_means", "strip_means")
 
 
 def strip_means(x: Tensor) -> tuple[Tensor, ...]:
@@ -29,7 +30,7 @@ def strip_means(x: Tensor) -> tuple[Tensor, ...]:
         if link is not None:
             link.token = token
         return rows, columns
-    return _forward.redispatch(CPU, x)
+    return _forward.redispatch(straight(x), x)
 
 
 @torch.library.register_fake("convattn::strip_means", lib=OPERATORS)
@@ -44,7 +45,7 @@ class _StripMeans(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, link: Link | None) -> tuple[Tensor, Tensor, Tensor]:
         ctx.link, ctx.size = link, x.shape[2:]
-        return (*_forward.redispatch(CPU, x), x.new_empty(0))
+        return (*_forward.redispatch(straight(x), x), x.new_empty(0))
 
     @staticmethod
     def backward(ctx: Any, rows: Tensor, columns: Tensor, token: Tensor) -> tuple[Tensor, None]:

@@ -38,8 +38,13 @@ def define(name: str, arguments: str) -> Callable[..., Tensor]:
 
 
 def runs_on(x: Tensor) -> bool:
-    """Whether the operators may run on x: no gradients are wanted, and the kernels take it."""
-    return not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and takes(x)
+    """Whether the operators may run on x: no gradients are wanted, the CPU's kernels take it."""
+    return (
+        x.is_cpu
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and takes(x)
+    )
 
 
 def values_of(layer: nn.Module, kind: type[nn.Module]) -> Layer | None:
