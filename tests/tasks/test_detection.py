@@ -46,12 +46,13 @@ FEW = {
     ("model", "arguments", "side", "lr", "steps"),
     [
         ("ssdlite320", {}, 96, 2e-3, 100),
+        ("ssdlite320", {"loss": "focal"}, 96, 2e-3, 140),
         # of anchors from 32 pixels on, digits of 64x64 scenes reach their sizes at twice the side
         ("retinanet", {"width": 64}, 128, 1e-3, 120),
         ("faster_rcnn", FEW, 128, 1e-3, 100),
         ("mask_rcnn", FEW, 128, 1e-3, 120),
     ],
-    ids=["ssdlite320", "retinanet", "faster_rcnn", "mask_rcnn"],
+    ids=["ssdlite320", "ssdlite320 focal", "retinanet", "faster_rcnn", "mask_rcnn"],
 )
 def test_four_images_are_learned_by_heart(
     model: str, arguments: dict[str, Any], side: int, lr: float, steps: int
