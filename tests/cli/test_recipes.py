@@ -247,8 +247,8 @@ def test_the_list_says_what_each_is(capsys: pytest.CaptureFixture[str]) -> None:
 def test_recipes_run_on_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With small data in place of ImageNet and VOC, and nothing else changed but the sizes."""
     monkeypatch.chdir(tmp_path)
-    small = ["--data", "scenes", "--data_args", "{train_count: 64, test_count: 4, size: 32}",
-             "--imgsz", "32", "--epochs", "1", "--batch", "16", "--device", "cpu",
+    small = ["--data", "scenes", "--data_args", "{train_count: 16, test_count: 4, size: 64}",
+             "--imgsz", "64", "--epochs", "1", "--batch", "8", "--device", "cpu",
              "--tensorboard", "false"]  # fmt: skip
     name = "eca_imagenet_mobilenet_v2"
     assert main(["train", "--config", name, *small, "--name", "a"]) == 0
@@ -261,7 +261,7 @@ def test_recipes_run_on_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_recipes_on_scenes_run(name: str, tmp_path: Path) -> None:
+def test_the_recipes_for_scenes_run(name: str, tmp_path: Path) -> None:
     code = main([
         "train", "--config", name, "--data_args", "{train_count: 4, test_count: 2, size: 64}",
         "--epochs", "1", "--batch", "2", "--imgsz", "64", "--device", "cpu", "--tensorboard",
