@@ -47,7 +47,7 @@ def draw_objects(
         samples: what is annotated.
         found: boxes, labels, scores and perhaps masks, bool (n, H, W), of each.
         classes: names.
-        threshold: least score drawn.
+        threshold: least score drawn. An object smaller than its name is drawn without it.
     """
     rows = []
     for sample, each in zip(samples, found, strict=True):
@@ -128,9 +128,15 @@ def _objects(
         draw.rectangle(box, outline=fill, width=2)
         left, top = (min(max(0, x), _SIDE - 8) for x in box[:2])
         frame = draw.textbbox((left + 3, top), name, font_size=_LETTERS)
-        draw.rectangle((left, top, frame[2] + 3, frame[3] + 2), fill=fill)
-        draw.text((left + 3, top), name, fill="black", font_size=_LETTERS)
+        caption = (left, top, frame[2] + 3, frame[3] + 2)
+        if _area(caption) < _area(box):  # else it would hide the object and its neighbours
+            draw.rectangle(caption, fill=fill)
+            draw.text((left + 3, top), name, fill="black", font_size=_LETTERS)
     return picture
+
+
+def _area(box: Sequence[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _sheet(rows: Sequence[Sequence[Image]]) -> bytes:
