@@ -46,7 +46,7 @@ def line(task: str, project: Path, *more: str) -> list[str]:
         "--backbone", "mobilenet_v2", "--backbone_args", "{width_mult: 0.1}", "--blocks", "none,ca",
         "--seeds", "1", "--epochs", "1" if task == "instance" else "2", "--batch", "4",
         "--lr", "0.001", "--imgsz", "48", "--data_args", SCENES, "--tensorboard", "false",
-        "--jobs", "1", "--device", "cpu",
+        "--jobs", "1", "--device", "cpu", "--threads", "1",  # as of the tests' own process
         "--project", str(project), "--name", "study", *more,
     ]  # fmt: skip
 

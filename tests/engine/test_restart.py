@@ -44,7 +44,8 @@ def test_two_processes_of_which_one_is_killed_end_as_if_it_was_not(tmp_path: Pat
         "--epochs", "3", "--model_args.width_mult", "0.1", "--device", "cpu", "--threads", "1",
         "--tensorboard", "false",
     ]  # fmt: skip
-    done = torchrun(str(tmp_path / "killed.py"), *line, restarts=1)
+    # one is enough, but on a busy machine gloo's processes may miss each other at the first try
+    done = torchrun(str(tmp_path / "killed.py"), *line, restarts=3)
     assert done.returncode == 0, done.stderr
     assert "resumed at step 3 of 9" in done.stderr
     again, whole = (
