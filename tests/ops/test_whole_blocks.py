@@ -44,7 +44,7 @@ SIZES = [
 
 
 def a_block(form: str, channels: int) -> nn.Module:
-    name, options = FORMS[form]
+    name, options = FORMS.get(form, (form, {}))
     block = create_block(name, channels, **options)
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -205,6 +205,7 @@ def test_registered_and_compiled_without_a_break_for_any_size(form: str) -> None
 
 
 OPERATORS = {
+    "ca": ("coordinate_attention", "coordinate_attention"),
     "se": ("channel_gates", "squeeze_excitation"),
     "eca": ("channel_gates", "efficient_channel_attention"),
     "srm": ("channel_gates", "style_recalibration"),
@@ -215,30 +216,35 @@ OPERATORS = {
 }
 
 
+@pytest.fixture
+def a_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], tuple[Any, tuple[Any, ...]]]:
+    """Of a form's operator: the operator and the arguments that its block gives it."""
+
+    def call(form: str, layout: str) -> tuple[Any, tuple[Any, ...]]:
+        file, name = OPERATORS[form]
+        calls: list[tuple[Any, ...]] = []
+        module = sys.modules[f"convattn.ops.whole_blocks.{file}"]
+        monkeypatch.setattr(module, f"_{form}", lambda *arguments: calls.append(arguments) or x)
+        x = a_map((2, 32, 5, 6), layout)
+        at_once(a_block(form, 32).requires_grad_(False), x)
+        return getattr(torch.ops.convattn, name).default, calls[0]
+
+    return call
+
+
 @needs_kernels
 @pytest.mark.parametrize("form", OPERATORS)
-def test_registered_as_pytorch_wants(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, name = OPERATORS[form]
-    calls: list[tuple[Any, ...]] = []
-    module = sys.modules[f"convattn.ops.whole_blocks.{file}"]
-    monkeypatch.setattr(module, f"_{form}", lambda *arguments: calls.append(arguments) or x)
-    block, x = a_block(form, 32).requires_grad_(False), a_map((2, 32, 5, 6), "channels_last")
-    at_once(block, x)
-    torch.library.opcheck(getattr(torch.ops.convattn, name).default, calls[0])
+def test_registered_as_pytorch_wants(form: str, a_call: Any) -> None:
+    torch.library.opcheck(*a_call(form, "channels_last"))
 
 
 @needs_kernels
-@pytest.mark.parametrize("form", ["se", "cbam", "gc", "ela"])
-def test_parameters_that_do_not_fit_are_refused(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, name = OPERATORS[form]
-    calls: list[tuple[Any, ...]] = []
-    module = sys.modules[f"convattn.ops.whole_blocks.{file}"]
-    monkeypatch.setattr(module, f"_{form}", lambda *arguments: calls.append(arguments) or x)
-    block, x = a_block(form, 32).requires_grad_(False), a_map((2, 32, 5, 6), "contiguous")
-    at_once(block, x)
-    for place, value in enumerate(calls[0]):
+@pytest.mark.parametrize("form", ["ca", "se", "cbam", "gc", "ela"])
+def test_parameters_that_do_not_fit_are_refused(form: str, a_call: Any) -> None:
+    operator, arguments = a_call(form, "contiguous")
+    for place, value in enumerate(arguments):
         if isinstance(value, Tensor) and place:
-            wrong = [*calls[0]]
+            wrong = [*arguments]
             wrong[place] = torch.zeros(5)
             with pytest.raises(RuntimeError, match="convattn operators"):
-                getattr(torch.ops.convattn, name).default(*wrong)
+                operator(*wrong)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from convattn.blocks._axes import check_axes, spread
 from convattn.blocks._base import GateBlock, Info, batch_norm_nd, conv_nd
 from convattn.blocks._rounding import rounded_width
-from convattn.core.checks import check_choice, check_feature_map, check_positive
-from convattn.ops import attend, coordinate_attention, mix_channels, strip_means
+from convattn.core.checks import check_choice, check_positive
+from convattn.ops import coordinate_attention, mix_channels, strip_means
 
 __all__ = ["CA"]
 
@@ -115,17 +115,13 @@ class CA(GateBlock):
         """Zeroed for a start as the identity."""
         return [getattr(self, f"conv_{axis}") for axis in self.axes]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, *axes) -> (N, C, *axes)."""
-        check_feature_map(self, x, self._channels, self.ndim)
-        if self.axes == "hw" and self.ndim == 2:
-            y = coordinate_attention(
-                x, self.conv1, self.bn1 if self.norm else None, self.conv_h, self.conv_w,
-                relu=self.act == "relu", scale=self.gate_scale,
-            )  # fmt: skip
-            if y is not None:
-                return y
-        return attend(x, self.gates)
+    def _whole(self, x: Tensor) -> Tensor | None:
+        if self.axes != "hw":
+            return None
+        return coordinate_attention(
+            x, self.conv1, self.bn1 if self.norm else None, self.conv_h, self.conv_w,
+            relu=self.act == "relu", scale=self.gate_scale,
+        )  # fmt: skip
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:
         """One gate per axis, the last axis first, as the authors multiply."""

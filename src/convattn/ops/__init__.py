@@ -7,12 +7,12 @@ PyTorch, whose CPU kernels are in csrc/. What the kernels do not take goes to th
 from convattn.ops._library import kernels, reference_only
 from convattn.ops.apply_gates import apply_gates
 from convattn.ops.attend import attend
-from convattn.ops.coordinate_attention import coordinate_attention
 from convattn.ops.global_mean import global_mean
 from convattn.ops.mix_channels import mix_channels
 from convattn.ops.strip_means import strip_means
 from convattn.ops.whole_blocks import (
     cbam,
+    coordinate_attention,
     efficient_channel_attention,
     global_context,
     local_attention,

@@ -10,14 +10,18 @@ from torch import nn
 from convattn.core.config import TrainConfig
 from convattn.core.errors import ArgumentError, CheckpointError
 from convattn.core.files import load_checkpoint
-from convattn.core.inserts import parse_inserts
 from convattn.core.seeds import seeded
 from convattn.insertion import insertions, rebuild
 from convattn.models import create_model
-from convattn.models._blocks import put_blocks
 from convattn.models.dense import assemble, backbone_of
 from convattn.models.dense.features import Maps
-from convattn.tasks.networks import load_host, read_for, weights_file
+from convattn.tasks.networks import (
+    load_host,
+    place_blocks,
+    read_file,
+    under_our_names,
+    weights_file,
+)
 
 __all__ = ["build_dense", "head_tensors", "rebuild_dense"]
 
@@ -55,7 +59,7 @@ def build_dense(
         host = create_model(host_name, **{**config.backbone_args, **own})
         if config.backbone_weights is None or resumed:
             notes: list[str] = []
-            _put_blocks(host, config)
+            place_blocks(host, config)
         else:
             path = weights_file(config.backbone_weights)
             notes = _load_backbone(host, config.backbone, path, config)
@@ -68,7 +72,8 @@ def build_dense(
         }
         model = assemble(config.model, host, num_classes, **rest)
     if config.checkpoint is not None and not resumed:
-        weights, more = read_for(model, config.checkpoint, ())
+        file = read_file(config.checkpoint)
+        weights, more = under_our_names(model, file, config.checkpoint, ())
         notes += [*more, *load_host(model, weights, config.checkpoint, (), config.model)]
     return model, facts, notes
 
@@ -85,19 +90,6 @@ def head_tensors(model: nn.Module) -> set[str]:
     return {name for name, p in model.named_parameters() if id(p) not in backbone}
 
 
-def _put_blocks(host: nn.Module, config: TrainConfig) -> None:
-    init = config.attention_init
-    if init == "auto":
-        init = "authors" if (config.backbone_weights or config.checkpoint) is None else "identity"
-    put_blocks(
-        host,
-        parse_inserts(config.attention, config.at),
-        arguments=config.attention_args,
-        per_stage=config.attention_per_stage,
-        init=init,
-    )
-
-
 def _load_backbone(host: nn.Module, name: str, path: Path, config: TrainConfig) -> list[str]:
     """Put blocks into a backbone and load a classification network's weights into it.
 
@@ -108,20 +100,21 @@ def _load_backbone(host: nn.Module, name: str, path: Path, config: TrainConfig) 
     """
     with seeded(0):
         whole = create_model(name, **config.backbone_args)
-    weights, notes = read_for(whole, path, _only_in_one(whole, host))
+    file = read_file(path)
+    weights, notes = under_our_names(whole, file, path, _only_in_one(whole, host))
     trained = not weights.keys() <= {*whole.state_dict(), *host.state_dict()}
     if trained:
-        _put_blocks(host, config)
+        place_blocks(host, config)
         with seeded(0):
-            _put_blocks(whole, config)
-        weights, notes = read_for(whole, path, _only_in_one(whole, host))
+            place_blocks(whole, config)
+        weights, notes = under_our_names(whole, file, path, _only_in_one(whole, host))
         if weights.keys() <= {*whole.state_dict(), *host.state_dict()}:
             _check_start(path, config)
     free = _only_in_one(whole, host)
     blocks = "these blocks" if trained else "no blocks"
     notes += load_host(host, weights, path, free, name, blocks=blocks)
     if not trained:
-        _put_blocks(host, config)
+        place_blocks(host, config)
     return notes
 
 

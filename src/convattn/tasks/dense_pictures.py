@@ -16,14 +16,19 @@ from convattn.data.samples import IGNORED, DetectionSample, SegmentationSample
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SHOWN", "draw_label_maps", "draw_objects", "side_by_side"]
+__all__ = ["draw_label_maps", "draw_objects", "shown", "side_by_side"]
 
-SHOWN = 4  # of the test images
+_SHOWN = 4  # of the test images
 _SIDE = 320  # of one picture on the sheet
 _GAP = 6
 _LETTERS = 14  # their height
 _HEADING = 20
 _WIDEST = 1600  # sheet of several networks
+
+
+def shown(count: int) -> set[int]:
+    """Indices of the test images to draw, far apart: neighbours are often frames of one film."""
+    return {k * count // _SHOWN for k in range(_SHOWN)}
 
 
 def draw_label_maps(samples: Sequence[SegmentationSample], found: Sequence[Tensor]) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,8 +19,9 @@ from convattn.data.detection import open_detection
 from convattn.data.samples import DetectionData, DetectionSample
 from convattn.models.dense import DETECTORS
 from convattn.models.dense.sampling import draw_by_image, loss_counts
+from convattn.tasks.class_table import class_table
 from convattn.tasks.dense_networks import build_dense, head_tensors, rebuild_dense
-from convattn.tasks.dense_pictures import SHOWN, draw_objects
+from convattn.tasks.dense_pictures import draw_objects, shown
 from convattn.tasks.dense_transforms import object_transform
 from convattn.tasks.detection_metrics import CocoMap, VocMap
 from convattn.tasks.networks import parameter_groups
@@ -112,7 +111,7 @@ class Detection:
         self.fingerprint = data.fingerprint
         self.by_class: dict[str, dict[str, float]] = {}
         self.evaluated = False
-        self._first: list[dict[str, Tensor]] = []  # what is found in the first test images
+        self._found: dict[int, dict[str, Tensor]] = {}  # in the test images that are drawn
 
     @staticmethod
     def rebuild(facts: dict[str, Any]) -> nn.Module:
@@ -144,11 +143,13 @@ class Detection:
         """COCO's numbers, of masks too where there are any; on VOC data also VOC's two."""
         coco = CocoMap(self.data.classes, self.masks)
         voc = VocMap(len(self.data.classes)) if self.data.format == "voc" else None
-        self._first = []
+        drawn = shown(len(self.data.test))
+        self._found = {}
         for batch in batches:
             found = self.detect(model, batch.images)
-            self._first += found[: SHOWN - len(self._first)]
-            for each, target in zip(found, batch.targets, strict=True):
+            for i, each, target in zip(batch.indices.tolist(), found, batch.targets, strict=True):
+                if i in drawn:
+                    self._found[i] = each
                 truth = {name: value.cpu() for name, value in target.items()}
                 coco.update(each, truth)
                 if voc is not None:
@@ -177,14 +178,9 @@ class Detection:
     def write_pictures(self, folder: Path) -> None:
         """`classes.csv`, the scores of each class, and `predictions.png`."""
         names = sorted({name for scores in self.by_class.values() for name in scores})
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["class", *names])
-        for label, scores in self.by_class.items():
-            table.writerow([label, *(f"{scores[n]:.4f}" if n in scores else "" for n in names)])
-        write_atomic(folder / "classes.csv", text.getvalue().encode())
-        shown = [self.data.test.sample(i) for i in range(len(self._first))]
-        picture = draw_objects(shown, self._first, self.data.classes)
+        write_atomic(folder / "classes.csv", class_table(self.by_class, names))
+        samples = [self.data.test.sample(i) for i in self._found]
+        picture = draw_objects(samples, [*self._found.values()], self.data.classes)
         write_atomic(folder / "predictions.png", picture)
 
     @classmethod

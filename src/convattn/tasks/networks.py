@@ -28,8 +28,10 @@ __all__ = [
     "class_tensors",
     "load_host",
     "parameter_groups",
-    "read_for",
+    "place_blocks",
+    "read_file",
     "rebuild_network",
+    "under_our_names",
     "weights_file",
 ]
 
@@ -55,24 +57,32 @@ def build_network(
         ArgumentError, UnknownNameError: of the network, the blocks or their arguments.
         CheckpointError, StateDictError: the file cannot be read, or does not fit the host.
     """
-    init = config.attention_init
-    if init == "auto":
-        init = "authors" if config.checkpoint is None else "identity"
     notes: list[str] = []
     with seeded(seed):
         model = create_model(config.model, **config.model_args, num_classes=num_classes)
         if config.checkpoint is not None and not resumed:
             free = class_tensors(config, num_classes)
-            weights, notes = read_for(model, config.checkpoint, free)
+            weights, notes = under_our_names(
+                model, read_file(config.checkpoint), config.checkpoint, free
+            )
             notes += load_host(model, weights, config.checkpoint, free, config.model)
-        put_blocks(
-            model,
-            parse_inserts(config.attention, config.at),
-            arguments=config.attention_args,
-            per_stage=config.attention_per_stage,
-            init=init,
-        )
+        place_blocks(model, config)
     return model, {"network": model.origin, "inserted": insertions(model)}, notes
+
+
+def place_blocks(model: nn.Module, config: TrainConfig) -> None:
+    """Put a configuration's blocks into a network; "auto" is the identity in a trained one."""
+    init = config.attention_init
+    if init == "auto":
+        trained = config.checkpoint is not None or config.backbone_weights is not None
+        init = "identity" if trained else "authors"
+    put_blocks(
+        model,
+        parse_inserts(config.attention, config.at),
+        arguments=config.attention_args,
+        per_stage=config.attention_per_stage,
+        init=init,
+    )
 
 
 def rebuild_network(facts: dict[str, Any]) -> nn.Module:
@@ -96,23 +106,29 @@ def weights_file(path: str | Path) -> Path:
     return path / "weights" / "best.pt" if path.is_dir() else path
 
 
-def read_for(
-    model: nn.Module, path: str | Path, free: Collection[str]
-) -> tuple[dict[str, Tensor], list[str]]:
-    """A file's tensors; under our names, where the file has an authors' names of this network.
-
-    Args:
-        model: whose names they should be.
-        path: a file as `convattn.core.weights.read_weights` takes it, or the folder of a run.
-        free: tensors of the model that the file need not have.
-
-    Returns:
-        The tensors, and notes for the user.
+def read_file(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, or of the best weights in the folder of a run.
 
     Raises:
         CheckpointError: the file cannot be read or holds no state dict.
     """
-    weights = read_weights(weights_file(path))
+    return read_weights(weights_file(path))
+
+
+def under_our_names(
+    model: nn.Module, weights: dict[str, Tensor], path: str | Path, free: Collection[str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors renamed where they have an authors' names of this network; others as they are.
+
+    Args:
+        model: whose names they should be.
+        weights: from `read_file`.
+        path: where they come from, for messages.
+        free: tensors of the model that need not be there.
+
+    Returns:
+        The tensors, and notes for the user.
+    """
     needed = {k for k in model.state_dict() if k not in free and not _counts_batches(k)}
     if needed <= weights.keys():
         return weights, []
@@ -133,7 +149,7 @@ def load_host(
 
     Args:
         model: changed in place; on an error it is left as it was.
-        weights: from `read_for`.
+        weights: from `under_our_names`.
         path: where they come from, for messages.
         free: tensors that keep their random values where there is none of that shape.
         name: of the network, for messages.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,8 +18,9 @@ from convattn.core.seeds import derive
 from convattn.data.samples import IGNORED, SegmentationData, SegmentationSample
 from convattn.data.segmentation import open_segmentation
 from convattn.models.dense import SEGMENTERS
+from convattn.tasks.class_table import class_table
 from convattn.tasks.dense_networks import build_dense, head_tensors, rebuild_dense
-from convattn.tasks.dense_pictures import SHOWN, draw_label_maps
+from convattn.tasks.dense_pictures import draw_label_maps, shown
 from convattn.tasks.dense_transforms import map_transform
 from convattn.tasks.networks import parameter_groups
 from convattn.tasks.sets import TestSet, TrainSet
@@ -111,7 +110,7 @@ class Segmentation:
         self.train_size = len(data.train)
         self.fingerprint = data.fingerprint
         self.confusion = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
-        self._first: list[Tensor] = []  # label maps found in the first test images
+        self._found: dict[int, Tensor] = {}  # label maps of the test images that are drawn
         self._channels_last = config.channels_last
 
     @staticmethod
@@ -172,38 +171,39 @@ class Segmentation:
         count = len(self.data.classes)
         confusion = torch.zeros_like(self.confusion)
         loss, total = 0.0, 0
-        first: list[Tensor] = []
+        drawn = shown(len(self.data.test))
+        kept: dict[int, Tensor] = {}
         for batch in batches:
-            for images, masks in _alike(batch):
+            for images, masks, indices in _alike(batch):
                 logits = model(self._images(images))["out"].float()
                 loss += float(_cross_entropy(logits, masks)) * len(masks)
                 total += len(masks)
                 valid = masks != IGNORED
                 found = logits.argmax(1)
-                first += found[: SHOWN - len(first)].to("cpu", torch.uint8)
+                for i, each in zip(indices.tolist(), found, strict=True):
+                    if i in drawn:
+                        kept[i] = each.to("cpu", torch.uint8)
                 pairs = masks[valid].long() * count + found[valid]
                 confusion += torch.bincount(pairs, minlength=count * count).view(count, count).cpu()
-        self.confusion, self._first = confusion, first
-        each = ious(confusion)
+        self.confusion, self._found = confusion, kept
+        scores = ious(confusion)
         return {
             "loss": loss / total,
-            "miou": float(each[~each.isnan()].mean()),
+            "miou": float(scores[~scores.isnan()].mean()),
             "pixel_accuracy": float(confusion.diagonal().sum() / confusion.sum()),
         }
 
     def write_pictures(self, folder: Path) -> None:
         """`classes.csv`, the score of each class, and `predictions.png`."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        names = ("iou", "recall", "precision")
-        table.writerow(["class", *names, "pixels"])
         pixels = self.confusion.sum(1).tolist()
-        for (label, scores), count in zip(self.by_class.items(), pixels, strict=True):
-            values = [f"{scores[name]:.4f}" if name in scores else "" for name in names]
-            table.writerow([label, *values, count])
-        write_atomic(folder / "classes.csv", text.getvalue().encode())
-        shown = [self.data.test.sample(i) for i in range(len(self._first))]
-        write_atomic(folder / "predictions.png", draw_label_maps(shown, self._first))
+        rows = {
+            label: {**scores, "pixels": count}
+            for (label, scores), count in zip(self.by_class.items(), pixels, strict=True)
+        }
+        table = class_table(rows, ("iou", "recall", "precision", "pixels"))
+        write_atomic(folder / "classes.csv", table)
+        samples = [self.data.test.sample(i) for i in self._found]
+        write_atomic(folder / "predictions.png", draw_label_maps(samples, [*self._found.values()]))
 
     @staticmethod
     def references(data: SegmentationData) -> dict[str, float]:
@@ -234,13 +234,13 @@ def _as_is(sample: SegmentationSample) -> tuple[Tensor, Tensor]:
     return sample.image, sample.mask
 
 
-def _alike(batch: Batch) -> list[tuple[Tensor, Tensor]]:
-    """Images of one size at a time: all of them, or each alone."""
+def _alike(batch: Batch) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Images of one size, label maps and indices at a time: all of them, or each alone."""
     if isinstance(batch.images, Tensor):
         assert isinstance(batch.masks, Tensor)
-        return [(batch.images, batch.masks)]
-    pairs = zip(batch.images, batch.masks, strict=True)
-    return [(image[None], mask[None]) for image, mask in pairs]
+        return [(batch.images, batch.masks, batch.indices)]
+    each = zip(batch.images, batch.masks, batch.indices, strict=True)
+    return [(image[None], mask[None], index[None]) for image, mask, index in each]
 
 
 def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

@@ -11,11 +11,13 @@ from convattn.ops.whole_blocks.channel_gates import (
     style_recalibration,
 )
 from convattn.ops.whole_blocks.context import global_context
+from convattn.ops.whole_blocks.coordinate_attention import coordinate_attention
 from convattn.ops.whole_blocks.local_attention import local_attention
 from convattn.ops.whole_blocks.position_gates import cbam, triplet
 
 __all__ = [
     "cbam",
+    "coordinate_attention",
     "efficient_channel_attention",
     "global_context",
     "local_attention",

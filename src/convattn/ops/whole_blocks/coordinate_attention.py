@@ -1,0 +1,53 @@
+"""Coordinate attention."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from convattn.ops.whole_blocks._operator import define, norm_of, runs_on, values_of
+
+__all__ = ["coordinate_attention"]
+
+_ca = define(
+    "coordinate_attention",
+    "Tensor w1, Tensor? b1, Tensor? mean, Tensor? variance, Tensor? gamma, Tensor? beta, float eps,"
+    " Tensor wh, Tensor? bh, Tensor ww, Tensor? bw, bool relu, float scale",
+)
+
+
+def coordinate_attention(
+    x: Tensor,
+    conv1: nn.Module,
+    norm: nn.Module | None,
+    conv_h: nn.Module,
+    conv_w: nn.Module,
+    *,
+    relu: bool,
+    scale: float,
+) -> Tensor | None:
+    """y = x * scale sigmoid(F_w f_w) * scale sigmoid(F_h f_h), f = act(BN(F1 [z_h, z_w])).
+
+    Args:
+        x: feature map (N, C, H, W).
+        conv1: F1, a 1x1 convolution from C to m.
+        norm: BN in evaluation, over m, or None.
+        conv_h: F_h, a 1x1 convolution from m to C, for the gates (N, C, H, 1).
+        conv_w: F_w, for the gates (N, C, 1, W).
+        relu: the activation is ReLU; otherwise h-swish.
+        scale: of both gates.
+
+    Returns:
+        The output, or None where the kernel does not take this; it takes float32.
+    """
+    if not runs_on(x):
+        return None
+    first, values = values_of(conv1, nn.Conv2d), norm_of(norm, nn.BatchNorm2d)
+    rows, columns = values_of(conv_h, nn.Conv2d), values_of(conv_w, nn.Conv2d)
+    if first is None or values is None or rows is None or columns is None:
+        return None
+    *statistics, eps = values
+    for t in (x, *first, *statistics, *rows, *columns):
+        if isinstance(t, Tensor) and t.dtype is not torch.float32:
+            return None
+    return _ca(x, *first, *statistics, eps, *rows, *columns, relu, scale)
