@@ -129,6 +129,26 @@ struct Network2 {
     int64_t from, length;        // the places of f that it takes
 };
 
+// out(i, v) = sum over k of a[i * row + k * step] * b[k * b_step + v], or added to it where the width
+// is in whole vectors. 16 values may be read behind b.
+struct Product {
+    const float* a;
+    int64_t row, step;
+    const float* b;
+    int64_t b_step, rows, length, width;
+    float* out;
+    int64_t out_step;
+    bool add;
+};
+
+// The hidden values of its training, (places, lanes): `count` channels, padded to vectors with room
+// for one more, which is 1 behind the activation, so that biases are weights. Arrays of lanes.
+struct Hidden {
+    int64_t places, lanes, count;
+    const float *slope, *offset, *mean;
+    bool relu;
+};
+
 struct CoordinateNetwork {
     void (*encode)(Network net, const float* z, float* f);
     // Gates (channels, length) of channels [first, last) at to + first * length.
@@ -137,6 +157,18 @@ struct CoordinateNetwork {
     // Gates (length, channels) of places [first, last); here weight is (hidden, channels).
     void (*decode_last)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
                         float* to);
+    // For training.
+    void (*product)(Product product);
+    void (*activate)(Hidden hidden, const float* h, float* f);
+    // Adds to sums, of each lane, the values or their squared distances from a centre.
+    void (*moments)(Hidden hidden, const float* h, const float* centre, double* sums);
+    // d becomes the gradient before the activation; adds to sums those of d and of d (h - mean).
+    void (*through_activation)(Hidden hidden, const float* h, float* d, double* sums);
+    // d = slope * (d - constant - linear (h - mean)).
+    void (*through_norm)(Hidden hidden, const float* h, const float* constant, const float* linear,
+                         float* d);
+    void (*sigmoids)(float* values, int64_t n, float scale);
+    void (*through_sigmoid)(float* d, const float* gate, int64_t n, float scale);
 };
 
 enum class Act { NONE, RELU, RELU6, SIGMOID };

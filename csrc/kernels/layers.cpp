@@ -92,7 +92,7 @@ void convolve(Convolution conv, const float* in, int64_t first, int64_t last, fl
             } else if (conv.width <= LANES) {
                 put(tile<8, 1>, 1);
             } else {
-                if (vectors >= 4) put(tile<4, 4>, 4);
+                if (MANY_REGISTERS && vectors >= 4) put(tile<4, 4>, 4);
                 else if (vectors >= 2) put(tile<4, 2>, 2);
                 else put(tile<4, 1>, 1);
             }

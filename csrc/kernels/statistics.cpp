@@ -16,10 +16,7 @@ V larger(V a, V b) {
 }
 
 float largest(vf v) {
-    const v8 half = larger(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
-                           __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
-    const v4 four = larger(__builtin_shufflevector(half, half, 0, 1, 2, 3),
-                           __builtin_shufflevector(half, half, 4, 5, 6, 7));
+    const v4 four = in_fours(v, [](auto a, auto b) { return larger(a, b); });
     const v4 two = larger(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
     return larger(two, __builtin_shufflevector(two, two, 1, 0, 3, 2))[0];
 }

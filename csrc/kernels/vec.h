@@ -1,4 +1,4 @@
-// Sixteen floats at a time, whatever the machine's vectors are: the compiler splits them.
+// As many floats at a time as a register holds: the compiler keeps wider vectors in memory.
 #pragma once
 
 #include <cstdint>
@@ -6,12 +6,23 @@
 
 namespace CONVATTN_ISA {
 
+#if defined(__AVX512F__)
 constexpr int64_t LANES = 16;
+#elif defined(__AVX2__)
+constexpr int64_t LANES = 8;
+#else
+constexpr int64_t LANES = 4;
+#endif
+#if defined(__AVX512F__) || !defined(CONVATTN_X86)
+constexpr bool MANY_REGISTERS = true;  // 32
+#else
+constexpr bool MANY_REGISTERS = false;  // 16
+#endif
 
-using vf = float __attribute__((vector_size(64)));
-using vi = int32_t __attribute__((vector_size(64)));
-using vu = uint32_t __attribute__((vector_size(64)));
-using vh = uint16_t __attribute__((vector_size(32)));
+using vf = float __attribute__((vector_size(4 * LANES)));
+using vi = int32_t __attribute__((vector_size(4 * LANES)));
+using vu = uint32_t __attribute__((vector_size(4 * LANES)));
+using vh = uint16_t __attribute__((vector_size(2 * LANES)));
 using v8 = float __attribute__((vector_size(32)));
 using v4 = float __attribute__((vector_size(16)));
 using bf16 = uint16_t;  // the upper half of a float
@@ -47,7 +58,9 @@ inline void store(bf16* to, vf value) {
 
 // -1 in the first n lanes.
 inline vi first(int64_t n) {
-    constexpr vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    constexpr int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    vi lane;
+    std::memcpy(&lane, numbers, sizeof lane);
     return lane < (vi{} + (int32_t)n);
 }
 inline vi last(int64_t n) { return ~first(LANES - n); }
@@ -80,11 +93,25 @@ inline void store_within(T* to, vf value, int64_t n, const T* end) {
     }
 }
 
+// Its values in fours, combined: both(v0 v1 v2 v3, v4 v5 v6 v7), ...
+template <class Both>
+inline v4 in_fours(vf v, const Both& both) {
+#if defined(__AVX512F__)
+    const v8 half = both(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                         __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+#else
+    const vf half = v;
+#endif
+#if defined(__AVX2__)
+    return both(__builtin_shufflevector(half, half, 0, 1, 2, 3),
+                __builtin_shufflevector(half, half, 4, 5, 6, 7));
+#else
+    return half;
+#endif
+}
+
 inline v4 quarters(vf v) {  // sums of lanes 4 apart
-    const v8 half = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-                    __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-    return __builtin_shufflevector(half, half, 0, 1, 2, 3) +
-           __builtin_shufflevector(half, half, 4, 5, 6, 7);
+    return in_fours(v, [](auto a, auto b) { return a + b; });
 }
 
 inline float sum(vf v) {
@@ -94,6 +121,7 @@ inline float sum(vf v) {
 
 // The four sums of four vectors.
 inline v4 sums(vf a, vf b, vf c, vf d) {
+#if defined(__AVX512F__)
     const vf ab = __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28,
                                           13, 29) +
                   __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30,
@@ -107,6 +135,14 @@ inline v4 sums(vf a, vf b, vf c, vf d) {
                    __builtin_shufflevector(ab, cd, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14,
                                            15, 30, 31);
     return quarters(all);
+#else
+    const v4 qa = quarters(a), qb = quarters(b), qc = quarters(c), qd = quarters(d);
+    const v4 ab = __builtin_shufflevector(qa, qb, 0, 4, 1, 5) +
+                  __builtin_shufflevector(qa, qb, 2, 6, 3, 7);
+    const v4 cd = __builtin_shufflevector(qc, qd, 0, 4, 1, 5) +
+                  __builtin_shufflevector(qc, qd, 2, 6, 3, 7);
+    return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+#endif
 }
 
 }  // namespace CONVATTN_ISA

@@ -13,6 +13,8 @@ void apply_gates(Stack stack, uint64_t inputs, uint64_t outputs);
 void gate_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void map_gradient(Stack stack, uint64_t inputs, uint64_t outputs);
 void coordinate_attention(Stack stack, uint64_t inputs, uint64_t outputs);
+void coordinate_attention_step(Stack stack, uint64_t inputs, uint64_t outputs);
+void coordinate_attention_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void squeeze_excitation(Stack stack, uint64_t inputs, uint64_t outputs);
 void efficient_channel_attention(Stack stack, uint64_t inputs, uint64_t outputs);
 void style_recalibration(Stack stack, uint64_t inputs, uint64_t outputs);

@@ -19,13 +19,15 @@ void implement(const char* name, void (*kernel)(Stack, uint64_t, uint64_t)) {
 
 extern "C" {
 
-__attribute__((visibility("default"))) int32_t convattn_interface() { return 3; }
+__attribute__((visibility("default"))) int32_t convattn_interface() { return 4; }
 
 __attribute__((visibility("default"))) const char* convattn_processor() { return kernels().name; }
 
 __attribute__((visibility("default"))) int32_t convattn_register() {
     try {
         implement("coordinate_attention", coordinate_attention);
+        implement("coordinate_attention_step", coordinate_attention_step);
+        implement("coordinate_attention_gradients", coordinate_attention_gradients);
         implement("squeeze_excitation", squeeze_excitation);
         implement("efficient_channel_attention", efficient_channel_attention);
         implement("style_recalibration", style_recalibration);

@@ -154,7 +154,8 @@ class Block(nn.Module):
     def _whole(self, x: Tensor) -> Tensor | None:
         """The output for x by one operator, or None where there is none for this form and this x.
 
-        It is what `gates` or `context` give; called only where no gradients are wanted.
+        It is what `gates` or `context` give; most operators have no gradients and stand aside where
+        these are wanted.
         """
         return None
 
@@ -180,7 +181,7 @@ class GateBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *axes) -> (N, C, *axes)."""
         check_feature_map(self, x, self._channels, self.ndim)
-        y = None if torch.is_grad_enabled() else self._whole(x)
+        y = self._whole(x)
         return attend(x, self.gates) if y is None else y
 
 
@@ -196,7 +197,7 @@ class ContextBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *axes) -> (N, C, *axes)."""
         check_feature_map(self, x, self._channels, self.ndim)
-        y = None if torch.is_grad_enabled() else self._whole(x)
+        y = self._whole(x)
         return x + self.context(x) if y is None else y
 
 

@@ -37,11 +37,11 @@ def define(name: str, arguments: str) -> Callable[..., Tensor]:
     return call
 
 
-def runs_on(x: Tensor) -> bool:
-    """Whether the operators may run on x: no gradients are wanted, the CPU's kernels take it."""
+def runs_on(x: Tensor, gradients: bool = False) -> bool:
+    """Whether the operators may run on x: the CPU's kernels take it, gradients are on or off."""
     return (
         x.is_cpu
-        and not torch.is_grad_enabled()
+        and torch.is_grad_enabled() is gradients
         and not torch.is_autocast_enabled("cpu")
         and takes(x)
     )

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from convattn.ops.whole_blocks._operator import define, norm_of, runs_on, values_of
+from convattn.ops.whole_blocks._coordinate_training import Settings, train
+from convattn.ops.whole_blocks._operator import (
+    Layer,
+    define,
+    norm_of,
+    readable,
+    runs_on,
+    values_of,
+)
 
 __all__ = ["coordinate_attention"]
 
@@ -40,14 +50,47 @@ def coordinate_attention(
     Returns:
         The output, or None where the kernel does not take this; it takes float32.
     """
-    if not runs_on(x):
+    gradients = torch.is_grad_enabled()
+    if not runs_on(x, gradients) or x.dtype is not torch.float32:
         return None
-    first, values = values_of(conv1, nn.Conv2d), norm_of(norm, nn.BatchNorm2d)
+    first = values_of(conv1, nn.Conv2d)
     rows, columns = values_of(conv_h, nn.Conv2d), values_of(conv_w, nn.Conv2d)
-    if first is None or values is None or rows is None or columns is None:
+    if first is None or rows is None or columns is None:
+        return None
+    if gradients:
+        return _with_gradients(x, first, norm, rows, columns, relu, scale)
+    values = norm_of(norm, nn.BatchNorm2d)
+    if values is None:
         return None
     *statistics, eps = values
-    for t in (x, *first, *statistics, *rows, *columns):
-        if isinstance(t, Tensor) and t.dtype is not torch.float32:
-            return None
+    if not _full(*first, *statistics, *rows, *columns):
+        return None
     return _ca(x, *first, *statistics, eps, *rows, *columns, relu, scale)
+
+
+def _with_gradients(
+    x: Tensor, first: Layer, norm: Any, rows: Layer, columns: Layer, relu: bool,
+    scale: float,
+) -> Tensor | None:  # fmt: skip
+    if torch.compiler.is_compiling():
+        return None
+    mean, variance, counter, eps, momentum = None, None, None, 0.0, 0.0
+    affine: Layer | None = (None, None)
+    batch = False
+    if norm is not None:
+        affine, eps = values_of(norm, nn.BatchNorm2d), norm.eps
+        mean, variance = norm._buffers["running_mean"], norm._buffers["running_var"]
+        batch = norm.training or mean is None
+        if norm.training:
+            counter = norm._buffers["num_batches_tracked"]
+            momentum = -1.0 if norm.momentum is None else norm.momentum
+    if affine is None or not readable(mean, variance):
+        return None
+    if not _full(*first, mean, variance, *affine, *rows, *columns):
+        return None
+    settings = Settings(mean, variance, eps, relu, scale, batch, counter, momentum)
+    return train(x, settings, (*first, *affine, *rows, *columns))
+
+
+def _full(*tensors: Tensor | None) -> bool:
+    return all(t is None or t.dtype is torch.float32 for t in tensors)

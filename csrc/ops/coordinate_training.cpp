@@ -1,0 +1,407 @@
+// Coordinate attention in training: the block's step forward, and its gradients.
+//
+// A strip has a value for each channel and place of one axis. Here all strips of an image lie
+// together, by rows and then by columns, in the map's own format: (C, H), (C, W) or, for
+// channels_last, (H, C), (W, C). Hidden values are (H + W, lanes), a hidden channel in a lane.
+#include "operators.h"
+#include "whole.h"
+
+namespace convattn {
+namespace {
+
+int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
+
+float at(const Parameter& p, int64_t i, float missing) { return p.values ? p.values[i] : missing; }
+
+// How a step's values lie.
+struct Plan {
+    Plan(const Map& m, int64_t count)
+        : map(m), hidden(count), lanes(padded(count + 1)), channels(m.shape.channels),
+          length{m.shape.height, m.shape.width}, places(length[0] + length[1]),
+          strips(channels * places), by_channel{m.last ? 1 : length[0], m.last ? 1 : length[1]},
+          by_place(m.last ? channels : 1) {}
+
+    // Of axis a of image n, in memory of all strips or of all hidden values.
+    template <class T>
+    T* strip(T* all, int64_t n, int a) const {
+        return all + n * strips + (a ? channels * length[0] : 0);
+    }
+    template <class T>
+    T* inner(T* all, int64_t n, int a) const {
+        return all + (n * places + (a ? length[0] : 0)) * lanes;
+    }
+    int64_t all_strips() const { return map.n * strips + BEHIND; }
+    int64_t all_inner() const { return map.n * places * lanes; }
+
+    // Runs on channels [first, last) of image n, or on its rows for channels_last, in any order.
+    template <class Run>
+    void parts(const Run& run, bool rows = false) const {
+        uint32_t threads = 1;
+        check(torch_get_num_threads(&threads));
+        const int64_t whole = rows ? length[0] : channels, unit = rows ? 1 : 16;
+        const int64_t units = map.n >= threads ? 1 : (whole + unit - 1) / unit;
+        const int64_t step = units == 1 ? whole : unit;
+        parallel(map.n * units, map.image / units, [&](int64_t from, int64_t to) {
+            while (from < to) {
+                const int64_t n = from / units, part = from % units;
+                const int64_t until = std::min(units, part + to - from);
+                run(n, part * step, std::min(whole, until * step));
+                from += until - part;
+            }
+        });
+    }
+    template <class Run>
+    void images(const Run& run) const {
+        parallel(map.n, strips * lanes, [&](int64_t from, int64_t to) {
+            for (; from < to; ++from) run(from);
+        });
+    }
+
+    const Map& map;
+    int64_t hidden, lanes, channels, length[2], places, strips, by_channel[2], by_place;
+};
+
+using Floats = std::vector<float>;
+
+// The weights as the products want them, with 16 values behind.
+Floats with_lanes(const Plan& plan, const float* weight, const Parameter* bias) {  // (C, lanes)
+    Floats made(plan.channels * plan.lanes + BEHIND);
+    for (int64_t c = 0; c < plan.channels; ++c) {
+        float* to = made.data() + c * plan.lanes;
+        if (bias == nullptr) {  // of the first layer, (m, C)
+            for (int64_t k = 0; k < plan.hidden; ++k) to[k] = weight[k * plan.channels + c];
+        } else {
+            std::memcpy(to, weight + c * plan.hidden, plan.hidden * sizeof(float));
+            to[plan.hidden] = at(*bias, c, 0);
+        }
+    }
+    return made;
+}
+Floats transposed(const float* from, int64_t rows, int64_t step, int64_t columns, float by = 1) {
+    const int64_t to_step = padded(rows);
+    Floats made(columns * to_step + BEHIND);
+    for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t k = 0; k < columns; ++k) made[k * to_step + i] = by * from[i * step + k];
+    }
+    return made;
+}
+
+// Strips from hidden values t (length, lanes) of one axis: sum over k < depth of w(c, k) t(l, k).
+// `wide` is (C, lanes) and `tall` its transpose, used for channels_last.
+void spread(const Plan& plan, int a, const Floats& wide, const Floats& tall, const float* t,
+            int64_t depth, float by, float* strip) {
+    const int64_t length = plan.length[a];
+    if (plan.map.last) {
+        Floats scaled;
+        if (by != 1) {
+            scaled.assign(t, t + length * plan.lanes);
+            for (float& value : scaled) value *= by;
+            t = scaled.data();
+        }
+        kernels().coordinate_network->product({t, plan.lanes, 1, tall.data(), padded(plan.channels),
+                                               length, depth, plan.channels, strip, plan.channels,
+                                               false});
+    } else {
+        const Floats turned = transposed(t, length, plan.lanes, depth, by);
+        kernels().coordinate_network->product({wide.data(), plan.lanes, 1, turned.data(),
+                                               padded(length), plan.channels, depth, length, strip,
+                                               length, false});
+    }
+}
+
+// Hidden values of one axis from strips: sum over c of strip(c, l) w(c, k).
+void gather(const Plan& plan, int a, const float* strip, const Floats& wide, float* t) {
+    kernels().coordinate_network->product({strip, plan.by_place, plan.by_channel[a], wide.data(),
+                                           plan.lanes, plan.length[a], plan.channels, plan.lanes, t,
+                                           plan.lanes, false});
+}
+
+Gates gates_of(const Plan& plan, const float* gates, int64_t n) {
+    const float* end = gates + plan.all_strips();
+    return {COLUMN, ROW, {plan.strip(gates, n, 1), end}, {plan.strip(gates, n, 0), end}};
+}
+
+// y = x * a * b + (what is added).
+void gate(const Plan& plan, const float* gates, const float* added, const float* x, float* y) {
+    const Map& map = plan.map;
+    const float* end = x + map.n * map.image;
+    const auto& gating = *kernels().full.gating;
+    plan.parts(
+        [&](int64_t n, int64_t first, int64_t last) {
+            const float *from = x + n * map.image, *behind = added + plan.all_strips();
+            float* to = y + n * map.image;
+            Added more = {NOTHING, {}, {}, {}};
+            if (added) {
+                more = {PER_STRIP, {}, {plan.strip(added, n, 0), behind},
+                        {plan.strip(added, n, 1), behind}};
+            }
+            const Gates own = gates_of(plan, gates, n);
+            if (map.last) {
+                const int64_t line = map.shape.width * plan.channels;
+                gating.gate_last(own, more, from, end, to, to + last * line, first, last, map.shape);
+            } else {
+                gating.gate(own, more, from, end, to, first, last, map.shape);
+            }
+        },
+        map.last);
+}
+
+float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
+
+Tensor vector_of(int64_t n) { return empty({n}, aoti_torch_dtype_float32()); }
+
+// Of each lane: slope, offset, mean and 1 / standard deviation; slope * (h - mean) + offset.
+enum { SLOPE, OFFSET, MEAN, RATE, NORM };
+
+Hidden hidden_of(const Plan& plan, const float* norm, bool relu) {
+    return {plan.places,          plan.lanes, plan.hidden, norm + SLOPE * plan.lanes,
+            norm + OFFSET * plan.lanes, norm + MEAN * plan.lanes, relu};
+}
+
+}  // namespace
+
+// x, w1, b1?, mean?, variance?, gamma?, beta?, eps, wh, bh?, ww, bw?, relu, scale, batch, counter?,
+// momentum -> y, gates, strips, hidden values before the norm, norm (4, lanes). With a counter, of
+// batches, it is counted up and the running mean and variance move by `momentum`, or are averages of
+// all batches if that is negative.
+void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
+    const Tensor x = take(stack[0]), w1 = take(stack[1]), b1 = take_optional(stack[2]);
+    const Tensor mean = take_optional(stack[3]), variance = take_optional(stack[4]);
+    const Tensor gamma = take_optional(stack[5]), beta = take_optional(stack[6]);
+    const double eps = number(stack[7]);
+    const Tensor wh = take(stack[8]), bh = take_optional(stack[9]);
+    const Tensor ww = take(stack[10]), bw = take_optional(stack[11]);
+    const bool relu = truth(stack[12]), batch = truth(stack[14]);
+    const auto scale = (float)number(stack[13]);
+    const Tensor counter = take_optional(stack[15]);
+    double share = number(stack[16]);
+
+    const Map map(x);
+    if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
+    const Plan plan(map, w1.numel() / map.shape.channels);
+    const int64_t m = plan.hidden, c = plan.channels;
+    const Parameter first(w1, m * c), bias(b1, m), middle(mean, m), spread_of(variance, m);
+    const Parameter by(gamma, m), plus(beta, m);
+    const Parameter weight[2] = {{wh, c * m}, {ww, c * m}}, biases[2] = {{bh, c}, {bw, c}};
+    const CoordinateNetwork& network = *kernels().coordinate_network;
+
+    Tensor y = empty_like(x), gates = vector_of(plan.all_strips()), z = vector_of(plan.all_strips());
+    Tensor h = vector_of(plan.all_inner()), norm = vector_of(NORM * plan.lanes);
+    for (const Tensor* t : {&gates, &z}) {
+        std::memset(data_of(*t) + map.n * plan.strips, 0, BEHIND * sizeof(float));
+    }
+    const float *from = data_of(x), *end = from + map.n * map.image;
+    plan.parts([&](int64_t n, int64_t a, int64_t b) {
+        float *rows = plan.strip(data_of(z), n, 0), *columns = plan.strip(data_of(z), n, 1);
+        const float* image = from + n * map.image;
+        if (map.last) {
+            kernels().full.means->strip_means_last(image, end, map.shape, a, b, {rows, 1, c},
+                                                   {columns, 1, c});
+        } else {
+            kernels().full.means->strip_means(
+                image + a * map.positions, end, b - a, map.shape,
+                {rows + a * plan.length[0], plan.length[0], 1},
+                {columns + a * plan.length[1], plan.length[1], 1});
+        }
+    });
+    const Floats wide = with_lanes(plan, first.values, nullptr);
+    plan.images([&](int64_t n) {
+        for (int a : {0, 1}) {
+            gather(plan, a, plan.strip(data_of(z), n, a), wide, plan.inner(data_of(h), n, a));
+        }
+    });
+
+    float* normal = data_of(norm);
+    std::memset(normal, 0, NORM * plan.lanes * sizeof(float));
+    const Hidden every = {map.n * plan.places, plan.lanes, m, nullptr, nullptr, nullptr, relu};
+    const double count = (double)(map.n * plan.places);
+    std::vector<double> sums(2 * plan.lanes);
+    if (counter) {
+        if (!batch || !mean || !variance || counter.dtype != aoti_torch_dtype_int64() ||
+            mean.dtype != x.dtype || variance.dtype != x.dtype) {
+            refuse("running statistics are float32, their counter int64, and move in training");
+        }
+        const int64_t batches = ++*static_cast<int64_t*>(counter.data);
+        if (share < 0) share = 1 / (double)batches;
+    }
+    if (batch) {
+        network.moments(every, data_of(h), nullptr, sums.data());
+        for (int64_t k = 0; k < m; ++k) normal[MEAN * plan.lanes + k] = (float)(sums[k] / count);
+        network.moments(every, data_of(h), normal + MEAN * plan.lanes, sums.data() + plan.lanes);
+    }
+    for (int64_t k = 0; k < m; ++k) {
+        double centre = 0, rate = 1;
+        if (batch) {
+            centre = normal[MEAN * plan.lanes + k];
+            rate = 1 / std::sqrt(sums[plan.lanes + k] / count + eps);
+            const auto move = [&](const Tensor& running, double value) {
+                float& kept = data_of(running)[k];
+                kept = (float)((1 - share) * kept + share * value);
+            };
+            if (counter) {
+                move(mean, centre + at(bias, k, 0));
+                move(variance, sums[plan.lanes + k] / (count - 1));
+            }
+        } else {  // the bias moves the mean that is subtracted
+            centre = (double)at(middle, k, 0) - at(bias, k, 0);
+            if (variance) rate = 1 / std::sqrt((double)spread_of.values[k] + eps);
+        }
+        const double slope = rate * at(by, k, 1);
+        normal[SLOPE * plan.lanes + k] = (float)slope;
+        normal[OFFSET * plan.lanes + k] = at(plus, k, 0);
+        normal[MEAN * plan.lanes + k] = (float)centre;
+        normal[RATE * plan.lanes + k] = (float)rate;
+    }
+    const Hidden hidden = hidden_of(plan, normal, relu);
+    Floats out[2], tall[2];
+    for (int a : {0, 1}) {
+        out[a] = with_lanes(plan, weight[a].values, &biases[a]);
+        if (map.last) tall[a] = transposed(out[a].data(), c, plan.lanes, m + 1);
+    }
+    plan.images([&](int64_t n) {
+        Floats f(plan.places * plan.lanes);
+        network.activate(hidden, plan.inner(data_of(h), n, 0), f.data());
+        for (int a : {0, 1}) {
+            spread(plan, a, out[a], tall[a], plan.inner(f.data(), 0, a), m + 1, 1.0f,
+                   plan.strip(data_of(gates), n, a));
+        }
+        network.sigmoids(plan.strip(data_of(gates), n, 0), plan.strips, scale);
+    });
+    gate(plan, data_of(gates), nullptr, from, data_of(y));
+
+    stack[0] = y.release();
+    stack[1] = gates.release();
+    stack[2] = z.release();
+    stack[3] = h.release();
+    stack[4] = norm.release();
+}
+
+// dy, x, gates, strips, hidden values, norm, w1, wh, ww, relu, scale, batch ->
+// the gradients of x, w1, b1, gamma, beta, wh, bh, ww and bw.
+void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
+    const Tensor dy = take(stack[0]), x = take(stack[1]), gates = take(stack[2]);
+    const Tensor z = take(stack[3]), h = take(stack[4]), norm = take(stack[5]);
+    const Tensor w1 = take(stack[6]), wh = take(stack[7]), ww = take(stack[8]);
+    const bool relu = truth(stack[9]), batch = truth(stack[11]);
+    const auto scale = (float)number(stack[10]);
+
+    const Map map(x), map_dy(dy);
+    if (map.n != map_dy.n || map.image != map_dy.image || dy.dtype != x.dtype ||
+        x.dtype != aoti_torch_dtype_float32() ||
+        !has_strides(dy, map.last ? std::initializer_list<int>{1, 3, 2, 0}
+                                  : std::initializer_list<int>{3, 2, 1, 0})) {
+        refuse("the gradient is not of the map's shape, type and format");
+    }
+    const Plan plan(map, w1.numel() / map.shape.channels);
+    if (gates.numel() != plan.all_strips() || z.numel() != plan.all_strips() ||
+        h.numel() != plan.all_inner() || norm.numel() != NORM * plan.lanes) {
+        refuse("what the step kept does not fit the map");
+    }
+    const int64_t m = plan.hidden, c = plan.channels, lanes = plan.lanes;
+    const Parameter first(w1, m * c), weight[2] = {{wh, c * m}, {ww, c * m}}, none(Tensor(nullptr), 0);
+    const CoordinateNetwork& network = *kernels().coordinate_network;
+    const float* normal = data_of(norm);
+    const Hidden hidden = hidden_of(plan, normal, relu);
+
+    // the gates' gradients, and those of the logits behind them
+    Floats d(plan.all_strips());
+    const int64_t size = map.n * map.image;
+    plan.parts([&](int64_t n, int64_t a, int64_t b) {
+        const int64_t at = n * map.image;
+        const Gates own = gates_of(plan, data_of(gates), n);
+        float *rows = plan.strip(d.data(), n, 0), *columns = plan.strip(d.data(), n, 1);
+        const auto& gradients = *kernels().full.gradients;
+        if (map.last) {
+            gradients.reduce_last(own, data_of(dy) + at, data_of(x) + at, size - at, a, b, map.shape,
+                                  {columns, 1, c}, {rows, 1, c});
+        } else {
+            gradients.reduce(own, data_of(dy) + at, data_of(x) + at, size - at, a, b, map.shape,
+                             columns, rows, 0);
+        }
+    });
+    const Floats out[2] = {with_lanes(plan, weight[0].values, &none),
+                           with_lanes(plan, weight[1].values, &none)};
+    Floats inner(plan.all_inner()), f(plan.all_inner());
+    std::vector<double> sums(map.n * 2 * lanes);
+    plan.images([&](int64_t n) {
+        network.through_sigmoid(plan.strip(d.data(), n, 0), plan.strip(data_of(gates), n, 0),
+                                plan.strips, scale);
+        for (int a : {0, 1}) {
+            gather(plan, a, plan.strip(d.data(), n, a), out[a], plan.inner(inner.data(), n, a));
+        }
+        const float* own = plan.inner(data_of(h), n, 0);
+        network.activate(hidden, own, plan.inner(f.data(), n, 0));
+        network.through_activation(hidden, own, plan.inner(inner.data(), n, 0),
+                                   sums.data() + n * 2 * lanes);
+    });
+
+    // the norm
+    Tensor dgamma = vector_of(m), dbeta = vector_of(m), db1 = vector_of(m);
+    Floats constant(lanes), linear(lanes);
+    const double count = (double)(map.n * plan.places);
+    for (int64_t k = 0; k < m; ++k) {
+        double total = 0, product = 0;
+        for (int64_t n = 0; n < map.n; ++n) {
+            total += sums[n * 2 * lanes + k];
+            product += sums[n * 2 * lanes + lanes + k];
+        }
+        const double rate = normal[RATE * lanes + k];
+        data_of(dbeta)[k] = (float)total;
+        data_of(dgamma)[k] = (float)(product * rate);
+        // a batch's mean takes the bias away again
+        data_of(db1)[k] = batch ? 0.0f : (float)(total * normal[SLOPE * lanes + k]);
+        constant[k] = batch ? (float)(total / count) : 0.0f;
+        linear[k] = batch ? (float)(product * rate * rate / count) : 0.0f;
+    }
+    // the strips, and the map
+    const Floats wide = with_lanes(plan, first.values, nullptr);
+    const Floats tall = map.last ? transposed(wide.data(), c, lanes, m) : Floats();
+    Floats pooled(plan.all_strips());
+    plan.images([&](int64_t n) {
+        network.through_norm(hidden, plan.inner(data_of(h), n, 0), constant.data(), linear.data(),
+                             plan.inner(inner.data(), n, 0));
+        for (int a : {0, 1}) {
+            spread(plan, a, wide, tall, plan.inner(inner.data(), n, a), m,
+                   1.0f / (float)plan.length[1 - a], plan.strip(pooled.data(), n, a));
+        }
+    });
+    Tensor dx = empty_like(x);
+    gate(plan, data_of(gates), pooled.data(), data_of(dy), data_of(dx));
+
+    // the weights; a channel's belong to one thread
+    Tensor dw1 = empty({w1.sizes, w1.sizes + w1.dim}, x.dtype);
+    Tensor dw[2] = {empty({wh.sizes, wh.sizes + wh.dim}, x.dtype),
+                    empty({ww.sizes, ww.sizes + ww.dim}, x.dtype)};
+    Tensor db[2] = {vector_of(c), vector_of(c)};
+    parallel((c + 15) / 16, 16 * map.n * plan.places * lanes, [&](int64_t from, int64_t to) {
+        const int64_t start = from * 16, rows = std::min(c, to * 16) - start;
+        Floats made(3 * rows * lanes);
+        float* of[3] = {made.data(), made.data() + rows * lanes, made.data() + 2 * rows * lanes};
+        for (int64_t n = 0; n < map.n; ++n) {
+            for (int a : {0, 1}) {
+                const auto add = [&](const Floats* left, const float* strips, const Floats& right,
+                                     float* result) {
+                    const float* at = plan.strip(left ? left->data() : strips, n, a);
+                    network.product({at + start * plan.by_channel[a], plan.by_channel[a],
+                                     plan.by_place, plan.inner(right.data(), n, a), lanes, rows,
+                                     plan.length[a], lanes, result, lanes, true});
+                };
+                add(&d, nullptr, f, of[a]);
+                add(nullptr, data_of(z), inner, of[2]);
+            }
+        }
+        for (int64_t i = 0; i < rows; ++i) {
+            for (int a : {0, 1}) {
+                std::memcpy(data_of(dw[a]) + (start + i) * m, of[a] + i * lanes, m * sizeof(float));
+                data_of(db[a])[start + i] = of[a][i * lanes + m];
+            }
+            for (int64_t k = 0; k < m; ++k) {
+                data_of(dw1)[k * c + start + i] = of[2][i * lanes + k];
+            }
+        }
+    });
+    Tensor* results[] = {&dx, &dw1, &db1, &dgamma, &dbeta, &dw[0], &db[0], &dw[1], &db[1]};
+    for (int i = 0; i < 9; ++i) stack[i] = results[i]->release();
+}
+
+}  // namespace convattn

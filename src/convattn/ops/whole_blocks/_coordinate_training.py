@@ -1,0 +1,142 @@
+"""The operators `convattn::coordinate_attention_step` and `coordinate_attention_gradients`.
+
+The map is read twice and written once, and again for its gradient; what the small network between
+pooling and gates keeps is as small as the gates. Gradients of gradients go through `_steps`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convattn.ops._library import CPU, OPERATORS
+from convattn.ops.mix_channels import mix_channels
+
+__all__ = ["Settings", "train"]
+
+OPERATORS.define(
+    "coordinate_attention_step(Tensor x, Tensor w1, Tensor? b1, Tensor(a!)? mean,"
+    " Tensor(b!)? variance, Tensor? gamma, Tensor? beta, float eps, Tensor wh, Tensor? bh,"
+    " Tensor ww, Tensor? bw, bool relu, float scale, bool batch, Tensor(c!)? counter,"
+    " float momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+OPERATORS.define(
+    "coordinate_attention_gradients(Tensor dy, Tensor x, Tensor gates, Tensor strips,"
+    " Tensor hidden, Tensor norm, Tensor w1, Tensor wh, Tensor ww, bool relu, float scale,"
+    " bool batch) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+_step = torch.ops.convattn.coordinate_attention_step.default
+_gradients = torch.ops.convattn.coordinate_attention_gradients.default
+
+
+class Settings(NamedTuple):
+    """Of a step: the norm's running mean, variance and eps, the activation, the gates' scale.
+
+    Attributes:
+        batch: the norm is by the batch's own mean and variance.
+        counter: of the batches; with it the running mean and variance move.
+        momentum: by which they do; negative for averages of all batches.
+    """
+
+    mean: Tensor | None
+    variance: Tensor | None
+    eps: float
+    relu: bool
+    scale: float
+    batch: bool
+    counter: Tensor | None
+    momentum: float
+
+
+def train(x: Tensor, settings: Settings, parameters: tuple[Tensor | None, ...]) -> Tensor:
+    """The output of the block.
+
+    Args:
+        x: feature map (N, C, H, W).
+        settings: what has no gradient.
+        parameters: w1, b1, gamma, beta, wh, bh, ww, bw.
+    """
+    y: Tensor = _Step.apply(x, settings, *parameters)
+    return y
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, settings: Settings, *parameters: Tensor | None) -> Tensor:
+        w1, b1, gamma, beta, wh, bh, ww, bw = parameters
+        mean, variance, eps, *rest = settings
+        y, *kept = _step.redispatch(
+            CPU, x, w1, b1, mean, variance, gamma, beta, eps, wh, bh, ww, bw, *rest
+        )
+        ctx.save_for_backward(x, *parameters, *kept)
+        ctx.settings = settings
+        made: Tensor = y
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, *parameters, gates, strips, hidden, norm = ctx.saved_tensors
+        settings: Settings = ctx.settings
+        wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[2:])
+        if torch.is_grad_enabled():
+            inputs = [t for t, need in zip((x, *parameters), wanted, strict=True) if need]
+            y = _steps(x, settings, *parameters)
+            found = iter(torch.autograd.grad(y, inputs, dy, create_graph=True))
+            dx, *rest = [next(found) if need else None for need in wanted]
+        else:
+            last = not x.is_contiguous()
+            form = torch.channels_last if last else torch.contiguous_format
+            w1, wh, ww = parameters[0], parameters[4], parameters[6]
+            every = _gradients.redispatch(
+                CPU, dy.contiguous(memory_format=form), x, gates, strips, hidden, norm, w1, wh, ww,
+                settings.relu, settings.scale, settings.batch,
+            )  # fmt: skip
+            dx, *rest = [t if need else None for t, need in zip(every, wanted, strict=True)]
+        return dx, None, *rest
+
+
+def _steps(
+    x: Tensor,
+    settings: Settings,
+    w1: Tensor,
+    b1: Tensor | None,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    wh: Tensor,
+    bh: Tensor | None,
+    ww: Tensor,
+    bw: Tensor | None,
+) -> Tensor:
+    """The same by operators that have gradients themselves."""
+    mean, variance, eps, relu, scale, batch, *_ = settings
+    f = mix_channels(torch.cat((x.mean(3), x.mean(2)), 2), w1, b1)
+    if batch or mean is not None:
+        own = (None, None) if batch else (mean, variance)
+        f = F.batch_norm(f, *own, gamma, beta, batch, 0.0, eps)
+    f = F.relu(f) if relu else F.hardswish(f)
+    fh, fw = f.split(x.shape[2:], 2)
+    rows = scale * torch.sigmoid(mix_channels(fh, wh, bh))
+    columns = scale * torch.sigmoid(mix_channels(fw, ww, bw))
+    return x * columns[:, :, None] * rows[..., None]
+
+
+@torch.library.register_fake("convattn::coordinate_attention_step", lib=OPERATORS)
+def _fake_step(x: Tensor, w1: Tensor, *rest: object) -> tuple[Tensor, ...]:
+    n, c, h, w = x.shape
+    strips, lanes = n * c * (h + w) + 16, (w1.numel() // c + 16) // 16 * 16
+    values = (strips, strips, n * (h + w) * lanes, 4 * lanes)
+    return (torch.empty_like(x), *(x.new_empty(k) for k in values))
+
+
+@torch.library.register_fake("convattn::coordinate_attention_gradients", lib=OPERATORS)
+def _fake_gradients(
+    dy: Tensor, x: Tensor, gates: Tensor, strips: Tensor, hidden: Tensor, norm: Tensor,
+    w1: Tensor, wh: Tensor, ww: Tensor, *rest: object,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    m, c = w1.shape[:2]
+    own = [x.new_empty(m) for _ in range(3)]
+    first, rows, columns = (t.new_empty(t.shape) for t in (w1, wh, ww))
+    return torch.empty_like(x), first, *own, rows, x.new_empty(c), columns, x.new_empty(c)
