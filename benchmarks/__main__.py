@@ -6,9 +6,11 @@
     python -m benchmarks blocks --blocks se --batch 1 --maps 384,960 --merge
     python -m benchmarks scaling
     python -m benchmarks gpu
+    python -m benchmarks plots
 
 Ratios hold within a run, whose subjects take turns; those of the fastest samples say most on a
 machine that does other things too. "copy" is `copy_` of the map into memory that is there already.
+`plots` draws what lies in results/ into docs/.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ import torch
 
 from benchmarks.gpu import gpu
 from benchmarks.peers import PEERS
+from benchmarks.plots import draw
 from benchmarks.suites import FORMATS, GRID, SUITES
 from convattn import ops
 from convattn.core.environment import environment
 
 SUITES["gpu"] = gpu
 RESULTS = Path(__file__).with_name("results")
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("suite", choices=[*SUITES, "plots"])
     parser.add_argument("--against", type=_names, default=["eager"], help=f"of {', '.join(PEERS)}")
     parser.add_argument("--blocks", type=_names, default=["ca"])
     parser.add_argument(
@@ -61,6 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--merge", action="store_true", help="keep the rows of that file that are not measured anew"
     )
     options = parser.parse_args(arguments)
+    if options.suite == "plots":
+        for suite, name in {"blocks": "evaluation", "training": "training"}.items():
+            draw(RESULTS / f"{suite}.json", DOCS / f"operators_{name}.png")
+        return 0
     if unknown := set(options.against) - set(PEERS):
         parser.error(f"--against knows {', '.join(PEERS)}, not {', '.join(sorted(unknown))}")
     if options.suite == "gpu" and not torch.cuda.is_available():
