@@ -59,6 +59,8 @@ def launch(config: TrainConfig) -> Fabric:
         chosen = {"plugins": [_mixed(config.precision, kind)]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on clusters that does not concern the user
+        if world > 1:
+            _meet("nccl" if kind == "cuda" else "gloo")
         made = fabric.Fabric(
             accelerator=kind,
             devices=local,
@@ -68,6 +70,24 @@ def launch(config: TrainConfig) -> Fabric:
         )
         made.launch()
     return made
+
+
+def _meet(backend: str) -> None:
+    """Join torchrun's processes, those of this start alone; Fabric takes the group as it is.
+
+    torchrun keeps one store for all its restarts (PyTorch 2.15), in which a restarted process
+    otherwise finds the addresses of those that are gone.
+    """
+    from torch.distributed import distributed_c10d as groups
+    from torch.distributed.rendezvous import rendezvous
+
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    if start is None or groups.is_initialized():
+        return
+    store, rank, world = next(iter(rendezvous("env://")))
+    groups.init_process_group(
+        backend, store=groups.PrefixStore(f"start {start}", store), rank=rank, world_size=world
+    )
 
 
 def check_alike(fabric: Fabric, fingerprint: str, step: int) -> None:
