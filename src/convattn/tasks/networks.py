@@ -6,6 +6,7 @@ host by name and arguments, and its blocks, or a record of what was inserted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ def load_host(
     )
     notes = [f"{len(ours) - len(fresh)} of {len(ours)} tensors of {name} come from {path}"]
     if fresh:
-        notes.append(f"not from {path}, but initialised anew: {', '.join(fresh)}")
+        notes.append(f"not from {path}, but initialised anew: {_by_part(fresh)}")
     return notes
 
 
@@ -237,6 +238,14 @@ def _counts_batches(key: str) -> bool:
 
 def _count(what: str, names: list[str]) -> str:
     return f"{len(names)} {what}" + (f" ({_listed(names)})" if names else "")
+
+
+def _by_part(names: list[str]) -> str:
+    """A few names, or how many there are in each of the network's parts."""
+    if len(names) <= 5:
+        return ", ".join(names)
+    counts = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(f"{part} ({count} tensors)" for part, count in counts.items())
 
 
 def _listed(names: list[str]) -> str:
