@@ -5,27 +5,13 @@
 namespace convattn {
 namespace {
 
-// A float32 tensor's values in order.
-const float* values_of(const Tensor& t, int64_t count) {
-    if (!t) return nullptr;
-    int64_t step = 1;
-    for (int64_t i = t.dim; i-- > 0;) {
-        if (t.sizes[i] != 1 && t.strides[i] != step) refuse("expected contiguous parameters");
-        step *= t.sizes[i];
-    }
-    if (step != count || t.dtype != aoti_torch_dtype_float32()) {
-        refuse("expected float32 parameters of the block's shapes");
-    }
-    return static_cast<const float*>(t.data);
-}
-
 // The gates of one axis, and the weights as the kernels want them.
 struct Axis {
-    Axis(const Tensor& weight, const Tensor& bias, const Map& map, int64_t hidden, int64_t from,
-         int64_t length) {
+    Axis(const Tensor& weights, const Tensor& biases, const Map& map, int64_t hidden, int64_t from,
+         int64_t length)
+        : weight(weights, map.shape.channels * hidden), bias(biases, map.shape.channels) {
         const int64_t channels = map.shape.channels;
-        const float* w = values_of(weight, channels * hidden);
-        const float* b = values_of(bias, channels);
+        const float *w = weight.values, *b = bias.values;
         if (map.last) {  // transposed, with what may be read behind
             own.assign(channels * (hidden + 1) + 2 * BEHIND, 0.0f);
             for (int64_t c = 0; c < channels; ++c) {
@@ -40,6 +26,7 @@ struct Axis {
         }
         network = {w, b, from, length};
     }
+    Parameter weight, bias;
     std::vector<float> own;
     Network2 network{};
 };
@@ -73,21 +60,13 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
     if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
     const auto [channels, height, width] = map.shape;
     const int64_t hidden = w1.numel() / channels, places = height + width;
-    // batch norm, folded: slope * (w1 z) + offset
-    std::vector<float> slope(hidden, 1.0f), offset(hidden, 0.0f);
-    const float *b = values_of(b1, hidden), *m = values_of(mean, hidden);
-    const float *v = values_of(variance, hidden), *g = values_of(gamma, hidden);
-    const float* shift = values_of(beta, hidden);
-    for (int64_t i = 0; i < hidden; ++i) {
-        double by = 1, plus = b ? b[i] : 0;
-        if (m != nullptr && v != nullptr) {
-            by = (g ? g[i] : 1) / std::sqrt(v[i] + eps);
-            plus = (plus - m[i]) * by + (shift ? shift[i] : 0);
-        }
-        slope[i] = (float)by, offset[i] = (float)plus;
+    const Parameter first(w1, hidden * channels), bias(b1, hidden);
+    Folded norm(mean, variance, gamma, beta, eps, hidden);
+    for (int64_t i = 0; bias.values != nullptr && i < hidden; ++i) {
+        norm.offset[i] += norm.slope[i] * bias.values[i];
     }
     const Network net = {channels,     hidden,        places, (places + 15) / 16 * 16,
-                         values_of(w1, hidden * channels), slope.data(), offset.data(), relu, scale};
+                         first.values, norm.slope.data(), norm.offset.data(), relu, scale};
     const Axis rows(wh, bh, map, hidden, 0, height), columns(ww, bw, map, hidden, height, width);
     const Kernels& k = kernels();
     Tensor y = empty_like(x);

@@ -348,8 +348,6 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
         const double rate = normal[RATE * lanes + k];
         data_of(dbeta)[k] = (float)total;
         data_of(dgamma)[k] = (float)(product * rate);
-        // a batch's mean takes the bias away again
-        data_of(db1)[k] = batch ? 0.0f : (float)(total * normal[SLOPE * lanes + k]);
         constant[k] = batch ? (float)(total / count) : 0.0f;
         linear[k] = batch ? (float)(product * rate * rate / count) : 0.0f;
     }
@@ -365,6 +363,10 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
                    1.0f / (float)plan.length[1 - a], plan.strip(pooled.data(), n, a));
         }
     });
+    std::vector<double> through(lanes);  // zero but for rounding, where a batch's mean is taken away
+    network.moments({map.n * plan.places, lanes, m, nullptr, nullptr, nullptr, relu}, inner.data(),
+                    nullptr, through.data());
+    for (int64_t k = 0; k < m; ++k) data_of(db1)[k] = (float)through[k];
     Tensor dx = empty_like(x);
     gate(plan, data_of(gates), pooled.data(), data_of(dy), data_of(dx));
 

@@ -59,22 +59,22 @@ def test_loads_and_agrees(
     form: tuple[str, str, str, dict[str, Any]], channels: int, mode: str
 ) -> None:
     name, file, block, arguments = form
-    layer, source = theirs(name, channels), f"{LAYERS}/{file}"
+    layer, source = theirs(name, channels).double(), f"{LAYERS}/{file}"
     built = authors.create(source, **{FIRST.get(name, "channels"): channels})
     named = create_block(block, channels, **arguments)
-    x = torch.randn(2, channels, 7, 5)
-    for ours in (built, named):
+    x = torch.randn(2, channels, 7, 5, dtype=torch.float64)
+    for ours in (built.double(), named.double()):
         authors.load_authors(ours, layer.state_dict(), source=source)
         back = authors.to_authors(ours, source=source)
         assert list(back) == list(layer.state_dict())
         assert all(torch.equal(back[k], v) for k, v in layer.state_dict().items())
         ours.train(mode == "train")
         expected = layer.train(mode == "train")(x)
-        torch.testing.assert_close(ours(x), expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(ours(x), expected, rtol=1e-12, atol=1e-12)
         if mode == "train":  # buffers too, the momentum is part of the form
             after = authors.to_authors(ours, source=source)
             for key, value in layer.state_dict().items():
-                torch.testing.assert_close(after[key], value, rtol=1e-6, atol=1e-6)
+                torch.testing.assert_close(after[key], value, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(

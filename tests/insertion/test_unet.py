@@ -84,10 +84,11 @@ def test_inserted_scse_equals_the_librarys_own() -> None:
         for layer, other in ((new.fc1, own.cSE[1]), (new.fc2, own.cSE[3]), (new.conv, own.sSE[0])):
             layer.weight.data.copy_(other.weight.data.view_as(layer.weight))
             layer.bias.data.copy_(other.bias.data)
+    image = IMAGE.double()
     with torch.no_grad():
-        expected = theirs(IMAGE)
-        torch.testing.assert_close(ours(IMAGE), expected, rtol=1e-5, atol=1e-6)
-        assert (expected - remove(ours)(IMAGE)).abs().max() > 1e-2
+        expected = theirs.double()(image)
+        torch.testing.assert_close(ours.double()(image), expected, rtol=1e-10, atol=1e-10)
+        assert (expected - remove(ours)(image)).abs().max() > 1e-2
 
 
 def parameters(model: nn.Module) -> int:

@@ -134,12 +134,13 @@ def step(block: nn.Module, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
 
 
 def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
-    """Largest error of each, relative to its largest value, but 1/1000 of all of them at least.
+    """Largest error of each, relative to its largest value; to that of all where it is zero.
 
-    Where a norm takes a bias away again its gradient is zero, and so is the norm's of equal values.
+    So is the gradient of a bias that a norm takes away again, and a norm's of equal values.
     """
-    largest = max(float(value.abs().max()) for value in exact.values())
-    scales = {name: value.abs().max().clamp_min(largest / 1000) for name, value in exact.items()}
+    sizes = {name: float(value.abs().max()) for name, value in exact.items()}
+    largest = max(sizes.values())
+    scales = {name: size if size > 1e-9 * largest else largest for name, size in sizes.items()}
     return {n: float((found[n].double() - v).abs().max() / scales[n]) for n, v in exact.items()}
 
 

@@ -97,7 +97,7 @@ class Triplet(GateBlock):
         return [branch.bn for branch in self.children() if isinstance(branch, _Branch)]
 
     def _whole(self, x: Tensor) -> Tensor | None:
-        if tuple(self._places) != ("h", "w") or not self.spatial:
+        if self.ndim != 2 or tuple(self._places) != ("h", "w") or not self.spatial:
             return None
         branches = [(branch.conv, branch.bn) for branch in (self.cw, self.hc, self.hw)]
         return triplet(x, branches, scale=self.gate_scale)
