@@ -28,7 +28,6 @@ import torch
 
 from benchmarks.gpu import gpu
 from benchmarks.peers import PEERS
-from benchmarks.plots import draw
 from benchmarks.suites import FORMATS, GRID, SUITES
 from convattn import ops
 from convattn.core.environment import environment
@@ -66,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.suite == "plots":
+        from benchmarks.plots import draw  # needs matplotlib
+
         for suite, name in {"blocks": "evaluation", "training": "training"}.items():
             draw(RESULTS / f"{suite}.json", DOCS / f"operators_{name}.png")
         return 0

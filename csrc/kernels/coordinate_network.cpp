@@ -175,7 +175,9 @@ void add_up(convattn::Hidden hidden, double* sums, const Value& value) {
 }
 
 void moments(convattn::Hidden hidden, const float* h, const float* centre, double* sums) {
-    if (centre == nullptr) return add_up(hidden, sums, [&](int64_t at, int64_t) { return load(h + at); });
+    if (centre == nullptr) {
+        return add_up(hidden, sums, [&](int64_t at, int64_t) { return load(h + at); });
+    }
     add_up(hidden, sums, [&](int64_t at, int64_t k) {
         const vf from = load(h + at) - load(centre + k);
         return from * from;

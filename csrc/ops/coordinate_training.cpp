@@ -128,17 +128,18 @@ void gate(const Plan& plan, const float* gates, const float* added, const float*
     const auto& gating = *kernels().full.gating;
     plan.parts(
         [&](int64_t n, int64_t first, int64_t last) {
-            const float *from = x + n * map.image, *behind = added + plan.all_strips();
+            const float* from = x + n * map.image;
             float* to = y + n * map.image;
             Added more = {NOTHING, {}, {}, {}};
-            if (added) {
+            if (added != nullptr) {
+                const float* behind = added + plan.all_strips();
                 more = {PER_STRIP, {}, {plan.strip(added, n, 0), behind},
                         {plan.strip(added, n, 1), behind}};
             }
             const Gates own = gates_of(plan, gates, n);
             if (map.last) {
-                const int64_t line = map.shape.width * plan.channels;
-                gating.gate_last(own, more, from, end, to, to + last * line, first, last, map.shape);
+                float* limit = to + last * map.shape.width * plan.channels;
+                gating.gate_last(own, more, from, end, to, limit, first, last, map.shape);
             } else {
                 gating.gate(own, more, from, end, to, first, last, map.shape);
             }
@@ -162,8 +163,8 @@ Hidden hidden_of(const Plan& plan, const float* norm, bool relu) {
 
 // x, w1, b1?, mean?, variance?, gamma?, beta?, eps, wh, bh?, ww, bw?, relu, scale, batch, counter?,
 // momentum -> y, gates, strips, hidden values before the norm, norm (4, lanes). With a counter, of
-// batches, it is counted up and the running mean and variance move by `momentum`, or are averages of
-// all batches if that is negative.
+// batches, it is counted up, and the running mean and variance move by `momentum`, or are averages
+// of all batches if that is negative.
 void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
     const Tensor x = take(stack[0]), w1 = take(stack[1]), b1 = take_optional(stack[2]);
     const Tensor mean = take_optional(stack[3]), variance = take_optional(stack[4]);
@@ -185,7 +186,8 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
     const Parameter weight[2] = {{wh, c * m}, {ww, c * m}}, biases[2] = {{bh, c}, {bw, c}};
     const CoordinateNetwork& network = *kernels().coordinate_network;
 
-    Tensor y = empty_like(x), gates = vector_of(plan.all_strips()), z = vector_of(plan.all_strips());
+    Tensor y = empty_like(x);
+    Tensor gates = vector_of(plan.all_strips()), z = vector_of(plan.all_strips());
     Tensor h = vector_of(plan.all_inner()), norm = vector_of(NORM * plan.lanes);
     for (const Tensor* t : {&gates, &z}) {
         std::memset(data_of(*t) + map.n * plan.strips, 0, BEHIND * sizeof(float));
@@ -298,7 +300,8 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
         refuse("what the step kept does not fit the map");
     }
     const int64_t m = plan.hidden, c = plan.channels, lanes = plan.lanes;
-    const Parameter first(w1, m * c), weight[2] = {{wh, c * m}, {ww, c * m}}, none(Tensor(nullptr), 0);
+    const Parameter first(w1, m * c), none(Tensor(nullptr), 0);
+    const Parameter weight[2] = {{wh, c * m}, {ww, c * m}};
     const CoordinateNetwork& network = *kernels().coordinate_network;
     const float* normal = data_of(norm);
     const Hidden hidden = hidden_of(plan, normal, relu);
@@ -312,8 +315,8 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
         float *rows = plan.strip(d.data(), n, 0), *columns = plan.strip(d.data(), n, 1);
         const auto& gradients = *kernels().full.gradients;
         if (map.last) {
-            gradients.reduce_last(own, data_of(dy) + at, data_of(x) + at, size - at, a, b, map.shape,
-                                  {columns, 1, c}, {rows, 1, c});
+            gradients.reduce_last(own, data_of(dy) + at, data_of(x) + at, size - at, a, b,
+                                  map.shape, {columns, 1, c}, {rows, 1, c});
         } else {
             gradients.reduce(own, data_of(dy) + at, data_of(x) + at, size - at, a, b, map.shape,
                              columns, rows, 0);
@@ -363,7 +366,7 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
                    1.0f / (float)plan.length[1 - a], plan.strip(pooled.data(), n, a));
         }
     });
-    std::vector<double> through(lanes);  // zero but for rounding, where a batch's mean is taken away
+    std::vector<double> through(lanes);  // rounding alone, where a batch's mean is taken away
     network.moments({map.n * plan.places, lanes, m, nullptr, nullptr, nullptr, relu}, inner.data(),
                     nullptr, through.data());
     for (int64_t k = 0; k < m; ++k) data_of(db1)[k] = (float)through[k];
