@@ -68,7 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.plots import draw  # needs matplotlib
 
         for suite, name in {"blocks": "evaluation", "training": "training"}.items():
-            draw(RESULTS / f"{suite}.json", DOCS / f"operators_{name}.png")
+            if not (found := RESULTS / f"{suite}.json").exists():
+                parser.error(f"there is no {found}; python -m benchmarks {suite} writes it")
+            draw(found, DOCS / f"operators_{name}.png")
         return 0
     if unknown := set(options.against) - set(PEERS):
         parser.error(f"--against knows {', '.join(PEERS)}, not {', '.join(sorted(unknown))}")

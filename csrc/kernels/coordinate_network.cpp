@@ -73,8 +73,8 @@ void encode(convattn::Network net, const float* z, float* f) {
 void decode(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
             int64_t last, float* to) {
     const float* limit = to + last * out.length;
-    multiply({out.weight, net.hidden, 1}, first, last, net.hidden, f + out.from, net.step, out.length,
-             [&](int64_t c, int64_t l, vf value) {
+    multiply({out.weight, net.hidden, 1}, first, last, net.hidden, f + out.from, net.step,
+             out.length, [&](int64_t c, int64_t l, vf value) {
                  if (out.bias != nullptr) value += out.bias[c];
                  const int64_t n = least(LANES, out.length - l);
                  float* at = to + c * out.length + l;
@@ -225,7 +225,7 @@ void through_sigmoid(float* d, const float* gate, int64_t n, float scale) {
 
 
 const convattn::CoordinateNetwork coordinate_network = {
-    encode,   decode,  decode_last,        product_of,   activate,
-    moments,  through_activation, through_norm, sigmoids, through_sigmoid};
+    encode,  decode,             decode_last,  product_of, activate,
+    moments, through_activation, through_norm, sigmoids,   through_sigmoid};
 
 }  // namespace CONVATTN_ISA

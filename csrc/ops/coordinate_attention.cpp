@@ -1,6 +1,5 @@
 // Coordinate attention in evaluation.
-#include "operators.h"
-#include "whole.h"
+#include "coordinate.h"
 
 namespace convattn {
 namespace {
@@ -47,27 +46,21 @@ struct Work {
 }  // namespace
 
 void coordinate_attention(Stack stack, uint64_t, uint64_t) {
-    const Tensor x = take(stack[0]), w1 = take(stack[1]), b1 = take_optional(stack[2]);
-    const Tensor mean = take_optional(stack[3]), variance = take_optional(stack[4]);
-    const Tensor gamma = take_optional(stack[5]), beta = take_optional(stack[6]);
-    const double eps = number(stack[7]);
-    const Tensor wh = take(stack[8]), bh = take_optional(stack[9]);
-    const Tensor ww = take(stack[10]), bw = take_optional(stack[11]);
-    const bool relu = truth(stack[12]);
-    const auto scale = (float)number(stack[13]);
-
+    const Coordinates given(stack);
+    const Tensor& x = given.x;
     const Map map(x);
-    if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
     const auto [channels, height, width] = map.shape;
-    const int64_t hidden = w1.numel() / channels, places = height + width;
-    const Parameter first(w1, hidden * channels), bias(b1, hidden);
-    Folded norm(mean, variance, gamma, beta, eps, hidden);
+    const int64_t hidden = given.w1.numel() / channels, places = height + width;
+    const Parameter first(given.w1, hidden * channels), bias(given.b1, hidden);
+    Folded norm(given.mean, given.variance, given.gamma, given.beta, given.eps, hidden);
     for (int64_t i = 0; bias.values != nullptr && i < hidden; ++i) {
         norm.offset[i] += norm.slope[i] * bias.values[i];
     }
-    const Network net = {channels,     hidden,        places, (places + 15) / 16 * 16,
-                         first.values, norm.slope.data(), norm.offset.data(), relu, scale};
-    const Axis rows(wh, bh, map, hidden, 0, height), columns(ww, bw, map, hidden, height, width);
+    const Network net = {channels,           hidden,       places,
+                         (places + 15) / 16 * 16, first.values, norm.slope.data(),
+                         norm.offset.data(), given.relu,   given.scale};
+    const Axis rows(given.wh, given.bh, map, hidden, 0, height);
+    const Axis columns(given.ww, given.bw, map, hidden, height, width);
     const Kernels& k = kernels();
     Tensor y = empty_like(x);
     const auto* from = static_cast<const float*>(x.data);

@@ -3,8 +3,7 @@
 // A strip has a value for each channel and place of one axis. Here all strips of an image lie
 // together, by rows and then by columns, in the map's own format: (C, H), (C, W) or, for
 // channels_last, (H, C), (W, C). Hidden values are (H + W, lanes), a hidden channel in a lane.
-#include "operators.h"
-#include "whole.h"
+#include "coordinate.h"
 
 namespace convattn {
 namespace {
@@ -166,24 +165,19 @@ Hidden hidden_of(const Plan& plan, const float* norm, bool relu) {
 // batches, it is counted up, and the running mean and variance move by `momentum`, or are averages
 // of all batches if that is negative.
 void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
-    const Tensor x = take(stack[0]), w1 = take(stack[1]), b1 = take_optional(stack[2]);
-    const Tensor mean = take_optional(stack[3]), variance = take_optional(stack[4]);
-    const Tensor gamma = take_optional(stack[5]), beta = take_optional(stack[6]);
-    const double eps = number(stack[7]);
-    const Tensor wh = take(stack[8]), bh = take_optional(stack[9]);
-    const Tensor ww = take(stack[10]), bw = take_optional(stack[11]);
-    const bool relu = truth(stack[12]), batch = truth(stack[14]);
-    const auto scale = (float)number(stack[13]);
+    const Coordinates given(stack);
+    const Tensor &x = given.x, &mean = given.mean, &variance = given.variance;
+    const bool relu = given.relu, batch = truth(stack[14]);
     const Tensor counter = take_optional(stack[15]);
     double share = number(stack[16]);
 
     const Map map(x);
-    if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
-    const Plan plan(map, w1.numel() / map.shape.channels);
+    const Plan plan(map, given.w1.numel() / map.shape.channels);
     const int64_t m = plan.hidden, c = plan.channels;
-    const Parameter first(w1, m * c), bias(b1, m), middle(mean, m), spread_of(variance, m);
-    const Parameter by(gamma, m), plus(beta, m);
-    const Parameter weight[2] = {{wh, c * m}, {ww, c * m}}, biases[2] = {{bh, c}, {bw, c}};
+    const Parameter first(given.w1, m * c), bias(given.b1, m), middle(mean, m);
+    const Parameter spread_of(variance, m), by(given.gamma, m), plus(given.beta, m);
+    const Parameter weight[2] = {{given.wh, c * m}, {given.ww, c * m}};
+    const Parameter biases[2] = {{given.bh, c}, {given.bw, c}};
     const CoordinateNetwork& network = *kernels().coordinate_network;
 
     Tensor y = empty_like(x);
@@ -235,7 +229,7 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
         double centre = 0, rate = 1;
         if (batch) {
             centre = normal[MEAN * plan.lanes + k];
-            rate = 1 / std::sqrt(sums[plan.lanes + k] / count + eps);
+            rate = 1 / std::sqrt(sums[plan.lanes + k] / count + given.eps);
             const auto move = [&](const Tensor& running, double value) {
                 float& kept = data_of(running)[k];
                 kept = (float)((1 - share) * kept + share * value);
@@ -246,7 +240,7 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
             }
         } else {  // the bias moves the mean that is subtracted
             centre = (double)at(middle, k, 0) - at(bias, k, 0);
-            if (variance) rate = 1 / std::sqrt((double)spread_of.values[k] + eps);
+            if (variance) rate = 1 / std::sqrt((double)spread_of.values[k] + given.eps);
         }
         const double slope = rate * at(by, k, 1);
         normal[SLOPE * plan.lanes + k] = (float)slope;
@@ -267,7 +261,7 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
             spread(plan, a, out[a], tall[a], plan.inner(f.data(), 0, a), m + 1, 1.0f,
                    plan.strip(data_of(gates), n, a));
         }
-        network.sigmoids(plan.strip(data_of(gates), n, 0), plan.strips, scale);
+        network.sigmoids(plan.strip(data_of(gates), n, 0), plan.strips, given.scale);
     });
     gate(plan, data_of(gates), nullptr, from, data_of(y));
 
@@ -287,13 +281,9 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
     const bool relu = truth(stack[9]), batch = truth(stack[11]);
     const auto scale = (float)number(stack[10]);
 
-    const Map map(x), map_dy(dy);
-    if (map.n != map_dy.n || map.image != map_dy.image || dy.dtype != x.dtype ||
-        x.dtype != aoti_torch_dtype_float32() ||
-        !has_strides(dy, map.last ? std::initializer_list<int>{1, 3, 2, 0}
-                                  : std::initializer_list<int>{3, 2, 1, 0})) {
-        refuse("the gradient is not of the map's shape, type and format");
-    }
+    const Map map(x);
+    if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
+    check_gradient(dy, x, map);
     const Plan plan(map, w1.numel() / map.shape.channels);
     if (gates.numel() != plan.all_strips() || z.numel() != plan.all_strips() ||
         h.numel() != plan.all_inner() || norm.numel() != NORM * plan.lanes) {
@@ -384,15 +374,14 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
         float* of[3] = {made.data(), made.data() + rows * lanes, made.data() + 2 * rows * lanes};
         for (int64_t n = 0; n < map.n; ++n) {
             for (int a : {0, 1}) {
-                const auto add = [&](const Floats* left, const float* strips, const Floats& right,
-                                     float* result) {
-                    const float* at = plan.strip(left ? left->data() : strips, n, a);
+                const auto add = [&](const float* strips, const Floats& right, float* result) {
+                    const float* at = plan.strip(strips, n, a);
                     network.product({at + start * plan.by_channel[a], plan.by_channel[a],
                                      plan.by_place, plan.inner(right.data(), n, a), lanes, rows,
                                      plan.length[a], lanes, result, lanes, true});
                 };
-                add(&d, nullptr, f, of[a]);
-                add(nullptr, data_of(z), inner, of[2]);
+                add(d.data(), f, of[a]);
+                add(data_of(z), inner, of[2]);
             }
         }
         for (int64_t i = 0; i < rows; ++i) {

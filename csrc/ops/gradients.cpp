@@ -59,12 +59,8 @@ class Gradient {
 void gate_gradients(Stack stack, uint64_t, uint64_t) {
     const Tensor dy = take(stack[0]), x = take(stack[1]), a = take(stack[2]);
     const Tensor b = take_optional(stack[3]);
-    const Map map(x), map_dy(dy);
-    if (map.n != map_dy.n || map.image != map_dy.image || dy.dtype != x.dtype ||
-        !has_strides(dy, map.last ? std::initializer_list<int>{1, 3, 2, 0}
-                                  : std::initializer_list<int>{3, 2, 1, 0})) {
-        refuse("the gradient is not of the map's shape, type and format");
-    }
+    const Map map(x);
+    check_gradient(dy, x, map);
     const Values va(a, map), vb(b, map);
     Gradient da(a, va.kind, map), db(b, vb.kind, map);
     typed(x, [&](auto* data) {

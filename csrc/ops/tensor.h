@@ -165,6 +165,15 @@ struct Map {
     bool last;
 };
 
+inline void check_gradient(const Tensor& dy, const Tensor& x, const Map& map) {
+    const Map own(dy);
+    if (map.n != own.n || map.image != own.image || dy.dtype != x.dtype ||
+        !has_strides(dy, map.last ? std::initializer_list<int>{1, 3, 2, 0}
+                                  : std::initializer_list<int>{3, 2, 1, 0})) {
+        refuse("the gradient is not of the map's shape, type and format");
+    }
+}
+
 // Runs with a pointer of the map's type.
 template <class Run>
 void typed(const Tensor& x, const Run& run) {
