@@ -1,9 +1,9 @@
 // A map times gates, and the gradient of such a map.
 #include "gates.h"
 #include "operators.h"
+#include "pieces.h"
 
 namespace convattn {
-namespace {
 
 Tensor gated(const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& mean,
              const Tensor& row, const Tensor& column) {
@@ -44,8 +44,6 @@ Tensor gated(const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& me
     });
     return y;
 }
-
-}  // namespace
 
 void apply_gates(Stack stack, uint64_t, uint64_t) {
     const Tensor x = take(stack[0]), a = take(stack[1]), b = take_optional(stack[2]);

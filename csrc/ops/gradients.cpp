@@ -1,6 +1,7 @@
 // The gradients of gates.
 #include "gates.h"
 #include "operators.h"
+#include "pieces.h"
 
 namespace convattn {
 namespace {
@@ -30,7 +31,7 @@ class Gradient {
                                                  : 1;
         return {values + n * stride, kind_ == POSITION ? 0 : length, 1};
     }
-    StableIValue finish() {
+    Tensor finish() {
         if (own_) {
             typed(tensor, [&](auto* to) {
                 for (int64_t n = 0; n < map_.n; ++n) {
@@ -40,7 +41,7 @@ class Gradient {
                 }
             });
         }
-        return tensor.release();
+        return std::move(tensor);
     }
 
     Tensor tensor{nullptr};
@@ -56,9 +57,8 @@ class Gradient {
 
 }  // namespace
 
-void gate_gradients(Stack stack, uint64_t, uint64_t) {
-    const Tensor dy = take(stack[0]), x = take(stack[1]), a = take(stack[2]);
-    const Tensor b = take_optional(stack[3]);
+std::pair<Tensor, Tensor> gradients_of_gates(const Tensor& dy, const Tensor& x, const Tensor& a,
+                                             const Tensor& b) {
     const Map map(x);
     check_gradient(dy, x, map);
     const Values va(a, map), vb(b, map);
@@ -90,8 +90,15 @@ void gate_gradients(Stack stack, uint64_t, uint64_t) {
             }
         });
     });
-    stack[0] = da.finish();
-    stack[1] = db.finish();
+    return {da.finish(), db.finish()};
+}
+
+void gate_gradients(Stack stack, uint64_t, uint64_t) {
+    const Tensor dy = take(stack[0]), x = take(stack[1]), a = take(stack[2]);
+    const Tensor b = take_optional(stack[3]);
+    auto [da, db] = gradients_of_gates(dy, x, a, b);
+    stack[0] = da.release();
+    stack[1] = db.release();
 }
 
 }  // namespace convattn

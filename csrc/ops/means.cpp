@@ -1,6 +1,6 @@
 // Pooling.
-#include "tensor.h"
 #include "operators.h"
+#include "pieces.h"
 
 namespace convattn {
 
@@ -40,8 +40,7 @@ void strip_means(Stack stack, uint64_t, uint64_t) {
     stack[1] = columns.release();
 }
 
-void global_mean(Stack stack, uint64_t, uint64_t) {
-    const Tensor x = take(stack[0]);
+Tensor means_of(const Tensor& x) {
     const Map map(x);
     const int64_t channels = map.shape.channels;
     Tensor mean = empty({map.n, channels}, x.dtype);
@@ -67,7 +66,12 @@ void global_mean(Stack stack, uint64_t, uint64_t) {
         });
     });
     m.finish();
-    stack[0] = mean.release();
+    return mean;
+}
+
+void global_mean(Stack stack, uint64_t, uint64_t) {
+    const Tensor x = take(stack[0]);
+    stack[0] = means_of(x).release();
 }
 
 }  // namespace convattn

@@ -19,7 +19,7 @@ void implement(const char* name, void (*kernel)(Stack, uint64_t, uint64_t)) {
 
 extern "C" {
 
-__attribute__((visibility("default"))) int32_t convattn_interface() { return 4; }
+__attribute__((visibility("default"))) int32_t convattn_interface() { return 5; }
 
 __attribute__((visibility("default"))) const char* convattn_processor() { return kernels().name; }
 
@@ -29,7 +29,11 @@ __attribute__((visibility("default"))) int32_t convattn_register() {
         implement("coordinate_attention_step", coordinate_attention_step);
         implement("coordinate_attention_gradients", coordinate_attention_gradients);
         implement("squeeze_excitation", squeeze_excitation);
+        implement("squeeze_excitation_step", squeeze_excitation_step);
+        implement("squeeze_excitation_gradients", squeeze_excitation_gradients);
         implement("efficient_channel_attention", efficient_channel_attention);
+        implement("efficient_channel_attention_step", efficient_channel_attention_step);
+        implement("efficient_channel_attention_gradients", efficient_channel_attention_gradients);
         implement("style_recalibration", style_recalibration);
         implement("cbam", cbam);
         implement("triplet", triplet);

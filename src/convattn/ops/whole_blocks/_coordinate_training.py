@@ -6,7 +6,7 @@ pooling and gates keeps is as small as the gates. Gradients of gradients go thro
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from convattn.ops._library import CPU, OPERATORS
 from convattn.ops.mix_channels import mix_channels
+from convattn.ops.whole_blocks._training import Parameters, Training
 
-__all__ = ["Settings", "train"]
+__all__ = ["TRAINING", "Settings"]
 
 OPERATORS.define(
     "coordinate_attention_step(Tensor x, Tensor w1, Tensor? b1, Tensor(a!)? mean,"
@@ -51,51 +52,27 @@ class Settings(NamedTuple):
     momentum: float
 
 
-def train(x: Tensor, settings: Settings, parameters: tuple[Tensor | None, ...]) -> Tensor:
-    """The output of the block.
-
-    Args:
-        x: feature map (N, C, H, W).
-        settings: what has no gradient.
-        parameters: w1, b1, gamma, beta, wh, bh, ww, bw.
-    """
-    y: Tensor = _Step.apply(x, settings, *parameters)
-    return y
+def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
+    w1, b1, gamma, beta, wh, bh, ww, bw = parameters
+    mean, variance, eps, *rest = settings
+    made: tuple[Tensor, ...] = _step.redispatch(
+        CPU, x, w1, b1, mean, variance, gamma, beta, eps, wh, bh, ww, bw, *rest
+    )
+    return made
 
 
-class _Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, settings: Settings, *parameters: Tensor | None) -> Tensor:
-        w1, b1, gamma, beta, wh, bh, ww, bw = parameters
-        mean, variance, eps, *rest = settings
-        y, *kept = _step.redispatch(
-            CPU, x, w1, b1, mean, variance, gamma, beta, eps, wh, bh, ww, bw, *rest
-        )
-        ctx.save_for_backward(x, *parameters, *kept)
-        ctx.settings = settings
-        made: Tensor = y
-        return made
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, *parameters, gates, strips, hidden, norm = ctx.saved_tensors
-        settings: Settings = ctx.settings
-        wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[2:])
-        if torch.is_grad_enabled():
-            inputs = [t for t, need in zip((x, *parameters), wanted, strict=True) if need]
-            y = _steps(x, settings, *parameters)
-            found = iter(torch.autograd.grad(y, inputs, dy, create_graph=True))
-            dx, *rest = [next(found) if need else None for need in wanted]
-        else:
-            last = not x.is_contiguous()
-            form = torch.channels_last if last else torch.contiguous_format
-            w1, wh, ww = parameters[0], parameters[4], parameters[6]
-            every = _gradients.redispatch(
-                CPU, dy.contiguous(memory_format=form), x, gates, strips, hidden, norm, w1, wh, ww,
-                settings.relu, settings.scale, settings.batch,
-            )  # fmt: skip
-            dx, *rest = [t if need else None for t, need in zip(every, wanted, strict=True)]
-        return dx, None, *rest
+def _backward(
+    dy: Tensor,
+    x: Tensor,
+    kept: Parameters,
+    settings: Settings,
+    parameters: Parameters,
+) -> tuple[Tensor, ...]:
+    w1, wh, ww = parameters[0], parameters[4], parameters[6]
+    made: tuple[Tensor, ...] = _gradients.redispatch(
+        CPU, dy, x, *kept, w1, wh, ww, settings.relu, settings.scale, settings.batch
+    )
+    return made
 
 
 def _steps(
@@ -121,6 +98,9 @@ def _steps(
     rows = scale * torch.sigmoid(mix_channels(fh, wh, bh))
     columns = scale * torch.sigmoid(mix_channels(fw, ww, bw))
     return x * columns[:, :, None] * rows[..., None]
+
+
+TRAINING = Training(_forward, _backward, _steps)  # parameters: w1, b1, gamma, beta, wh, bh, ww, bw
 
 
 @torch.library.register_fake("convattn::coordinate_attention_step", lib=OPERATORS)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from convattn.ops.whole_blocks._channel_training import ECA, SE
 from convattn.ops.whole_blocks._operator import define, norm_of, readable, runs_on, values_of
+from convattn.ops.whole_blocks._training import Training, full, train
 
 __all__ = ["efficient_channel_attention", "squeeze_excitation", "style_recalibration"]
 
@@ -35,13 +38,18 @@ def squeeze_excitation(
     Returns:
         The output, or None where the kernel does not take this.
     """
-    if not runs_on(x) or (
+    gradients = torch.is_grad_enabled()
+    if not runs_on(x, gradients) or (
         # PyTorch multiplies all images by the weights at once, which is faster for many small ones
-        x.shape[0] >= 8 and x.numel() < x.shape[0] << 17 and not x.is_contiguous()
+        not gradients and x.shape[0] >= 8 and x.numel() < x.shape[0] << 17 and not x.is_contiguous()
     ):
         return None
     first, second = values_of(fc1, nn.Linear), values_of(fc2, nn.Linear)
-    return None if first is None or second is None else _se(x, *first, *second, relu6, scale)
+    if first is None or second is None:
+        return None
+    if gradients:
+        return _trained(SE, x, (relu6, scale), *first, *second)
+    return _se(x, *first, *second, relu6, scale)
 
 
 def efficient_channel_attention(
@@ -58,10 +66,15 @@ def efficient_channel_attention(
     Returns:
         The output, or None where the kernel does not take this.
     """
-    if not runs_on(x):
+    gradients = torch.is_grad_enabled()
+    if not runs_on(x, gradients):
         return None
     values = values_of(conv, nn.Conv1d)
-    return None if values is None else _eca(x, values[0], circular, scale)
+    if values is None:
+        return None
+    if gradients:
+        return _trained(ECA, x, (circular, scale), values[0])
+    return _eca(x, values[0], circular, scale)
 
 
 def style_recalibration(
@@ -83,3 +96,11 @@ def style_recalibration(
         return None
     values = norm_of(norm, nn.BatchNorm1d)
     return None if values is None else _srm(x, weights, *values, unbiased, scale)
+
+
+def _trained(
+    training: Training, x: Tensor, settings: tuple[bool, float], *parameters: Tensor | None
+) -> Tensor | None:
+    if torch.compiler.is_compiling() or not full(x, *parameters):
+        return None
+    return train(training, x, settings, parameters)

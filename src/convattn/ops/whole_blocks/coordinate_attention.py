@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convattn.ops.whole_blocks._coordinate_training import Settings, train
+from convattn.ops.whole_blocks._coordinate_training import TRAINING, Settings
 from convattn.ops.whole_blocks._operator import (
     Layer,
     define,
@@ -16,6 +16,7 @@ from convattn.ops.whole_blocks._operator import (
     runs_on,
     values_of,
 )
+from convattn.ops.whole_blocks._training import full, train
 
 __all__ = ["coordinate_attention"]
 
@@ -63,7 +64,7 @@ def coordinate_attention(
     if values is None:
         return None
     *statistics, eps = values
-    if not _full(*first, *statistics, *rows, *columns):
+    if not full(*first, *statistics, *rows, *columns):
         return None
     return _ca(x, *first, *statistics, eps, *rows, *columns, relu, scale)
 
@@ -86,11 +87,7 @@ def _with_gradients(
             momentum = -1.0 if norm.momentum is None else norm.momentum
     if affine is None or not readable(mean, variance):
         return None
-    if not _full(*first, mean, variance, *affine, *rows, *columns):
+    if not full(*first, mean, variance, *affine, *rows, *columns):
         return None
     settings = Settings(mean, variance, eps, relu, scale, batch, counter, momentum)
-    return train(x, settings, (*first, *affine, *rows, *columns))
-
-
-def _full(*tensors: Tensor | None) -> bool:
-    return all(t is None or t.dtype is torch.float32 for t in tensors)
+    return train(TRAINING, x, settings, (*first, *affine, *rows, *columns))

@@ -1,0 +1,68 @@
+"""A block's training step as one operator, and all its gradients as another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Parameters", "Training", "full", "train"]
+
+Parameters = tuple[Tensor | None, ...]
+
+
+class Training(NamedTuple):
+    """How a block trains. `settings` is what has no gradient, of any type.
+
+    Attributes:
+        step: (x, settings, parameters) -> the output, then what is kept for backward.
+        gradients: (dy, x, kept, settings, parameters) -> those of x and of each parameter.
+        steps: (x, settings, *parameters) -> the output by operators that have gradients themselves,
+            through which gradients of gradients go.
+    """
+
+    step: Callable[[Tensor, Any, Parameters], tuple[Tensor, ...]]
+    gradients: Callable[[Tensor, Tensor, Parameters, Any, Parameters], tuple[Tensor, ...]]
+    steps: Callable[..., Tensor]
+
+
+def train(training: Training, x: Tensor, settings: object, parameters: Parameters) -> Tensor:
+    """The block's output for a feature map (N, C, H, W)."""
+    y: Tensor = _Step.apply(x, training, settings, *parameters)
+    return y
+
+
+def full(*tensors: Tensor | None) -> bool:
+    """Whether all are float32; what is None is not there."""
+    return all(t is None or t.dtype is torch.float32 for t in tensors)
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, training: Training, settings: Any, *parameters: Tensor | None
+    ) -> Tensor:
+        y, *kept = training.step(x, settings, parameters)
+        ctx.save_for_backward(x, *parameters, *kept)
+        ctx.training, ctx.settings, ctx.count = training, settings, len(parameters)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, *saved = ctx.saved_tensors
+        parameters, kept = tuple(saved[: ctx.count]), tuple(saved[ctx.count :])
+        wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:])
+        if torch.is_grad_enabled():
+            inputs = [t for t, need in zip((x, *parameters), wanted, strict=True) if need]
+            y = ctx.training.steps(x, ctx.settings, *parameters)
+            found = iter(torch.autograd.grad(y, inputs, dy, create_graph=True))
+            dx, *rest = [next(found) if need else None for need in wanted]
+        else:
+            last = not x.is_contiguous()
+            form = torch.channels_last if last else torch.contiguous_format
+            dy = dy.contiguous(memory_format=form)
+            every = ctx.training.gradients(dy, x, kept, ctx.settings, parameters)
+            dx, *rest = [t if need else None for t, need in zip(every, wanted, strict=True)]
+        return dx, None, None, *rest
