@@ -130,7 +130,7 @@ void squeeze_excitation_gradients(Stack stack, uint64_t, uint64_t) {
                            false});
         for (int64_t i = 0; i < (to - from) * m; ++i) {
             const float value = hidden[from * m + i];
-            if (value <= 0 || value >= most) own[i] = 0;
+            if (!(value > 0 && value < most)) own[i] = 0;
         }
         network().product({own, m, 1, first.data(), c, to - from, m, c, data_of(dz) + from * c, c,
                            false});

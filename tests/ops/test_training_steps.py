@@ -1,0 +1,235 @@
+"""Training steps as one operator forward and one for all gradients, against float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convattn import ops
+from convattn.blocks import create_block
+
+needs_kernels = pytest.mark.skipif(
+    not ops.kernels().startswith("compiled"),
+    reason=f"the compiled operators are not there: {ops.kernels()}",
+)
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "se": ("se", {}),
+    "se-relu6-no-bias": ("se", {"act": "relu6", "bias": False, "reduction": 3}),
+    "eca": ("eca", {}),
+    "eca-1": ("eca", {"kernel_size": 1}),
+    "eca-17": ("eca", {"kernel_size": 17}),
+    "eca-circular": ("eca", {"circular": True, "kernel_size": 9}),
+}
+# few places, long rows, channels that fill no vector, more images than threads
+SIZES = [
+    (2, 16, 1, 1), (2, 48, 1, 40), (3, 33, 7, 7), (2, 64, 17, 18), (1, 16, 70, 130), (5, 20, 4, 3),
+    (1, 192, 28, 9), (16, 24, 6, 5),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(7)
+
+
+def a_block(form: str, channels: int) -> nn.Module:
+    name, options = FORMS[form]
+    block = create_block(name, channels, **options).train()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return block
+
+
+def a_map(size: tuple[int, ...], layout: str) -> Tensor:
+    return (torch.randn(size) + 0.3).contiguous(memory_format=FORMATS[layout])
+
+
+def step(block: nn.Module, x: Tensor, dy: Tensor, one: bool = True) -> dict[str, Tensor]:
+    """Output, gradients and buffers after a training step, by one operator or not."""
+    x = x.detach().requires_grad_()
+    y = block(x)
+    assert ("_Step" in type(y.grad_fn).__name__) is one
+    y.backward(dy.to(y.dtype))
+    values = {"y": y.detach(), "x": x.grad, **dict(block.named_buffers())}
+    return values | {name: p.grad for name, p in block.named_parameters()}
+
+
+def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
+    """Largest error of each, relative to its largest value; to that of all where it is zero."""
+    sizes = {name: float(value.abs().max()) for name, value in exact.items()}
+    largest = max(sizes.values())
+    scales = {name: size if size > 1e-9 * largest else largest for name, size in sizes.items()}
+    return {n: float((found[n].double() - v).abs().max() / scales[n]) for n, v in exact.items()}
+
+
+def exact_step(block: nn.Module, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
+    with ops.reference_only():
+        return step(copy.deepcopy(block).double(), x.double(), dy, one=False)
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", FORMATS)
+def test_a_step_is_that_of_float64(form: str, layout: str) -> None:
+    threads = torch.get_num_threads()
+    for size in SIZES:
+        block, x, dy = a_block(form, size[1]), a_map(size, layout), torch.randn(size)
+        exact = exact_step(block, x, dy)
+        with ops.reference_only():
+            by_steps = errors(step(copy.deepcopy(block), x, dy, one=False), exact)
+        found = []
+        try:
+            for count in (1, 2):
+                torch.set_num_threads(count)
+                found.append(step(copy.deepcopy(block), x, dy))
+        finally:
+            torch.set_num_threads(threads)
+        assert found[0]["x"].stride() == found[0]["y"].stride() == x.stride()
+        for name, error in errors(found[0], exact).items():
+            # a norm over few values magnifies float32's rounding, of PyTorch's steps as well
+            assert error < max(1e-5, 3 * by_steps[name]), (size, name)
+            assert torch.equal(found[0][name], found[1][name]), (size, name)
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 1e4), (1e-8, 0.0), (1e4, 0.0)])
+def test_hard_numbers(form: str, layout: str, scale: float, shift: float) -> None:
+    size = (2, 32, 20, 35)
+    block, x, dy = a_block(form, 32), a_map(size, layout) * scale + shift, torch.randn(size)
+    with torch.no_grad():
+        for parameter in block.parameters():  # or every gate would be 0 or 1
+            parameter /= max(1, scale, shift)
+    exact = exact_step(block, x, dy)
+    with ops.reference_only():
+        by_steps = errors(step(copy.deepcopy(block), x, dy, one=False), exact)
+    for name, error in errors(step(block, x, dy), exact).items():
+        assert error < max(1e-5, 2 * by_steps[name]), name
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", FORMATS)
+def test_what_is_not_finite_spreads_as_in_pytorch(form: str, layout: str) -> None:
+    size = (3, 24, 5, 6)
+    x, dy = a_map(size, layout), torch.randn(size)
+    x[0, 1, 2, 3], x[1, 3, 0, 0] = float("nan"), float("inf")
+    block = a_block(form, 24)
+    found = step(copy.deepcopy(block), x, dy)
+    with ops.reference_only():
+        expected = step(copy.deepcopy(block), x, dy, one=False)
+    assert torch.equal(found["y"].isfinite(), expected["y"].isfinite())
+    # beyond: PyTorch's ReLU6 lets NaN through or not, as its vectors happen to lie
+    assert torch.equal(found["x"][2].isfinite(), expected["x"][2].isfinite())
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", FORMATS)
+def test_gradients_of_gradients_are_those_of_the_steps(form: str, layout: str) -> None:
+    block, x = a_block(form, 24), a_map((2, 24, 4, 5), layout)
+
+    def penalty(reference: bool) -> list[Tensor]:
+        own, at = copy.deepcopy(block), x.clone().requires_grad_()
+        inputs = [at, *own.parameters()]
+        if reference:
+            with ops.reference_only():
+                y = own(at)
+        else:
+            y = own(at)
+        gradients = torch.autograd.grad(y.square().sum(), inputs, create_graph=True)
+        return list(torch.autograd.grad(sum(g.square().sum() for g in gradients), inputs))
+
+    for one, other in zip(penalty(False), penalty(True), strict=True):
+        scale = float(other.abs().max())
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * scale)
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_are_given_where_they_are_wanted(form: str) -> None:
+    size = (2, 24, 5, 6)
+    block, x, dy = a_block(form, 24), a_map(size, "contiguous"), torch.randn(size)
+    every = step(copy.deepcopy(block), x, dy)
+    names = [name for name, _ in block.named_parameters()]
+    for wanted in names:
+        own = copy.deepcopy(block).requires_grad_(False)
+        own.get_parameter(wanted).requires_grad_()
+        own(x).backward(dy)
+        for name in names:
+            gradient = own.get_parameter(name).grad
+            if name == wanted:
+                assert torch.equal(gradient, every[name])
+            else:
+                assert gradient is None
+    frozen = copy.deepcopy(block).requires_grad_(False)
+    at = x.clone().requires_grad_()
+    frozen(at).backward(dy)
+    assert torch.equal(at.grad, every["x"])
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", FORMS)
+def test_it_keeps_the_map_and_little_else(form: str) -> None:
+    size = (2, 64, 28, 28)
+    block, x = a_block(form, 64), a_map(size, "contiguous").requires_grad_()
+    kept: dict[int, int] = {}
+
+    def note(t: Tensor) -> Tensor:
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        block(x)
+    own = {p.untyped_storage().data_ptr() for p in block.parameters()}
+    beside = sum(size for at, size in kept.items() if at not in own | {x.data_ptr()})
+    assert x.data_ptr() in kept
+    assert beside < 0.25 * x.nbytes
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", FORMS)
+def test_it_stands_aside_for_what_it_does_not_know(form: str) -> None:
+    x = a_map((2, 32, 5, 6), "contiguous")
+    assert a_block(form, 32)._whole(x) is not None
+    assert a_block(form, 32)._whole(x.double()) is None
+    assert a_block(form, 32).bfloat16()._whole(x.bfloat16()) is None
+    assert a_block(form, 32)._whole(x[..., ::2]) is None
+    with torch.autocast("cpu"):
+        assert a_block(form, 32)._whole(x) is None
+    with ops.reference_only():
+        assert a_block(form, 32)._whole(x) is None
+    changes: list[Callable[[nn.Module], object]] = [
+        lambda layer: layer.register_forward_hook(lambda *a: None),
+        lambda layer: nn.utils.parametrizations.weight_norm(layer),
+    ]
+    layers = [n for n, m in a_block(form, 32).named_children() if hasattr(m, "weight")]
+    for name in layers:
+        for change in changes:
+            block = a_block(form, 32)
+            change(block.get_submodule(name))
+            assert block._whole(x) is None, name
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", FORMS)
+def test_compiled_for_training_without_a_break(form: str) -> None:
+    block = a_block(form, 16)
+    compiled = torch.compile(
+        copy.deepcopy(block), fullgraph=True, dynamic=True, backend="aot_eager"
+    )
+    for size in ((2, 16, 7, 9), (3, 16, 12, 5)):
+        x, dy = a_map(size, "contiguous"), torch.randn(size)
+        found = step(copy.deepcopy(block), x, dy)
+        at = x.clone().requires_grad_()
+        y = compiled(at)
+        y.backward(dy)
+        torch.testing.assert_close(y.detach(), found["y"], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(at.grad, found["x"], rtol=1e-4, atol=1e-5)
