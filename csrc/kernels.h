@@ -66,11 +66,12 @@ struct Gating {
     // On rows [first, last) of one image; `limit` ends what this thread may write.
     void (*gate_last)(Gates gates, Added added, const T* x, const T* end, T* y, T* limit,
                       int64_t first, int64_t last, Shape shape);
-    // y = x * scale * (a gate by row + one by column + one by position), likewise.
-    void (*mean_gate)(GateSum gates, const T* x, const T* end, T* y, int64_t first, int64_t last,
-                      Shape shape);
-    void (*mean_gate_last)(GateSum gates, const T* x, const T* end, T* y, T* limit, int64_t first,
-                           int64_t last, Shape shape);
+    // y = x * scale * (a gate by row + one by column + one by position), likewise; `more` may be
+    // missing, or is such a sum that is added.
+    void (*mean_gate)(GateSum gates, const GateSum* more, const T* x, const T* end, T* y,
+                      int64_t first, int64_t last, Shape shape);
+    void (*mean_gate_last)(GateSum gates, const GateSum* more, const T* x, const T* end, T* y,
+                           T* limit, int64_t first, int64_t last, Shape shape);
 };
 
 template <class T>
@@ -205,6 +206,29 @@ struct Layers {
     void (*softmax)(float* values, int64_t size);
 };
 
+// Where largest values go, and where they lie along the axis that is left out; as Strip.
+struct Largest {
+    float* most;
+    int32_t* where;
+    int64_t channel, place;
+};
+
+// The largest values, the first where there are several; arguments as in Statistics.
+struct Extremes {
+    void (*strips)(const float* x, const float* end, int64_t planes, Shape shape, Largest rows,
+                   Largest columns);
+    void (*over_channels)(const float* x, const float* end, Shape shape, const float* weight,
+                          int64_t first, int64_t last, float* most, int32_t* where);
+    void (*planes)(const float* x, const float* end, int64_t planes, int64_t size, float* most,
+                   int32_t* where);
+    void (*strips_last)(const float* x, const float* end, Shape shape, int64_t first, int64_t last,
+                        Largest rows, Largest columns);
+    void (*over_channels_last)(const float* x, const float* end, Shape shape, const float* weight,
+                               int64_t first, int64_t last, float* most, int32_t* where);
+    void (*planes_last)(const float* x, const float* end, Shape shape, int64_t first, int64_t last,
+                        float* most, int32_t* where);
+};
+
 template <class T>
 struct Table {
     const Means<T>* means;
@@ -216,6 +240,7 @@ struct Table {
 struct Kernels {
     const CoordinateNetwork* coordinate_network;
     const Layers* layers;
+    const Extremes* extremes;
     Table<float> full;
     Table<uint16_t> half;
     const char* name;

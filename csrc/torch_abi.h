@@ -33,7 +33,9 @@ AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t grain, Par
                                   void* context);
 AOTITorchError torch_get_num_threads(uint32_t* threads);
 int32_t aoti_torch_dtype_float32();
+int32_t aoti_torch_dtype_float64();
 int32_t aoti_torch_dtype_bfloat16();
 int32_t aoti_torch_dtype_int64();
+int32_t aoti_torch_dtype_int32();
 int32_t aoti_torch_device_type_cpu();
 }

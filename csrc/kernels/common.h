@@ -37,6 +37,7 @@ extern const convattn::Statistics<float> statistics_full;
 extern const convattn::Statistics<uint16_t> statistics_half;
 extern const convattn::CoordinateNetwork coordinate_network;
 extern const convattn::Layers layers;
+extern const convattn::Extremes extremes;
 
 namespace {
 

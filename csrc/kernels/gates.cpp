@@ -4,6 +4,8 @@
 namespace CONVATTN_ISA {
 namespace {
 
+using convattn::GateSum;
+
 template <convattn::Sum S>
 struct Forward {
     template <Kind A, Kind B>
@@ -96,44 +98,57 @@ struct Forward {
     };
 };
 
+// The sum of the three at one vector, of a row of a plane or of channels.
+vf sum_at(GateSum gates, vf row, vf column, vf position) {
+    return (row + column + position) * gates.scale;
+}
+
 template <class T>
-void mean_gate(convattn::GateSum gates, const T* x, const T* end, T* y, int64_t first, int64_t last,
-               Shape shape) {
+void mean_gate(GateSum gates, const GateSum* more, const T* x, const T* end, T* y, int64_t first,
+               int64_t last, Shape shape) {
     const int64_t height = shape.height, width = shape.width, size = height * width;
     const T* limit = y + last * size;
     for (int64_t p = first; p < last; ++p) {
         for (int64_t h = 0; h < height; ++h) {
-            const float row = gates.row.data[p * height + h];
-            const float* columns = gates.column.data + p * width;
-            const float* positions = gates.position.data + h * width;
             const int64_t at = p * size + h * width;
+            const auto sum = [&](const GateSum& of, int64_t w) {
+                const vf row = splat(of.row.data[p * height + h]);
+                const float* column = of.column.data + p * width + w;
+                const float* position = of.position.data + h * width + w;
+                if (width >= LANES) return sum_at(of, row, load(column), load(position));
+                return sum_at(of, row, load_any(column, width, of.column.end),
+                              load_any(position, width, of.position.end));
+            };
+            const auto value = [&](vf v, int64_t w) {
+                v = v * sum(gates, w);
+                return more == nullptr ? v : v + sum(*more, w);
+            };
             if (width < LANES) {
-                const vf gate = row + load_any(columns, width, gates.column.end) +
-                                load_any(positions, width, gates.position.end);
-                store_within(y + at, load_any(x + at, width, end) * (gate * gates.scale), width,
-                             limit);
+                store_within(y + at, value(load_any(x + at, width, end), 0), width, limit);
                 continue;
             }
             for (int64_t from = 0; from < width; from += LANES) {
                 const int64_t w = least(from, width - LANES);  // the last vector begins earlier
-                const vf gate = row + load(columns + w) + load(positions + w);
-                store(y + at + w, load(x + at + w) * (gate * gates.scale));
+                store(y + at + w, value(load(x + at + w), w));
             }
         }
     }
 }
 
 template <class T>
-void mean_gate_last(convattn::GateSum gates, const T* x, const T* end, T* y, T* limit,
+void mean_gate_last(GateSum gates, const GateSum* more, const T* x, const T* end, T* y, T* limit,
                     int64_t first, int64_t last, Shape shape) {
     const int64_t channels = shape.channels;
     for (int64_t i = first * shape.width; i < last * shape.width; ++i) {
-        const float* rows = gates.row.data + i / shape.width * channels;
-        const float* columns = gates.column.data + i % shape.width * channels;
-        const float position = gates.position.data[i];
         const int64_t at = i * channels;
+        const auto sum = [&](const GateSum& of, int64_t c) {
+            return sum_at(of, load(of.row.data + i / shape.width * channels + c),
+                          load(of.column.data + i % shape.width * channels + c),
+                          splat(of.position.data[i]));
+        };
         const auto value = [&](vf v, int64_t c) {
-            return v * ((load(rows + c) + load(columns + c) + position) * gates.scale);
+            v = v * sum(gates, c);
+            return more == nullptr ? v : v + sum(*more, c);
         };
         if (channels < LANES) {
             store_within(y + at, value(load_any(x + at, channels, end), 0), channels, limit);

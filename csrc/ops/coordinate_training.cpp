@@ -4,6 +4,7 @@
 // together, by rows and then by columns, in the map's own format: (C, H), (C, W) or, for
 // channels_last, (H, C), (W, C). Hidden values are (H + W, lanes), a hidden channel in a lane.
 #include "coordinate.h"
+#include "pieces.h"
 
 namespace convattn {
 namespace {
@@ -32,23 +33,6 @@ struct Plan {
     int64_t all_strips() const { return map.n * strips + BEHIND; }
     int64_t all_inner() const { return map.n * places * lanes; }
 
-    // Runs on channels [first, last) of image n, or on its rows for channels_last, in any order.
-    template <class Run>
-    void parts(const Run& run, bool rows = false) const {
-        uint32_t threads = 1;
-        check(torch_get_num_threads(&threads));
-        const int64_t whole = rows ? length[0] : channels, unit = rows ? 1 : 16;
-        const int64_t units = map.n >= threads ? 1 : (whole + unit - 1) / unit;
-        const int64_t step = units == 1 ? whole : unit;
-        parallel(map.n * units, map.image / units, [&](int64_t from, int64_t to) {
-            while (from < to) {
-                const int64_t n = from / units, part = from % units;
-                const int64_t until = std::min(units, part + to - from);
-                run(n, part * step, std::min(whole, until * step));
-                from += until - part;
-            }
-        });
-    }
     template <class Run>
     void images(const Run& run) const {
         parallel(map.n, strips * lanes, [&](int64_t from, int64_t to) {
@@ -125,25 +109,23 @@ void gate(const Plan& plan, const float* gates, const float* added, const float*
     const Map& map = plan.map;
     const float* end = x + map.n * map.image;
     const auto& gating = *kernels().full.gating;
-    plan.parts(
-        [&](int64_t n, int64_t first, int64_t last) {
-            const float* from = x + n * map.image;
-            float* to = y + n * map.image;
-            Added more = {NOTHING, {}, {}, {}};
-            if (added != nullptr) {
-                const float* behind = added + plan.all_strips();
-                more = {PER_STRIP, {}, {plan.strip(added, n, 0), behind},
-                        {plan.strip(added, n, 1), behind}};
-            }
-            const Gates own = gates_of(plan, gates, n);
-            if (map.last) {
-                float* limit = to + last * map.shape.width * plan.channels;
-                gating.gate_last(own, more, from, end, to, limit, first, last, map.shape);
-            } else {
-                gating.gate(own, more, from, end, to, first, last, map.shape);
-            }
-        },
-        map.last);
+    parts(map, map.last, [&](int64_t n, int64_t first, int64_t last) {
+        const float* from = x + n * map.image;
+        float* to = y + n * map.image;
+        Added more = {NOTHING, {}, {}, {}};
+        if (added != nullptr) {
+            const float* behind = added + plan.all_strips();
+            more = {PER_STRIP, {}, {plan.strip(added, n, 0), behind},
+                    {plan.strip(added, n, 1), behind}};
+        }
+        const Gates own = gates_of(plan, gates, n);
+        if (map.last) {
+            float* limit = to + last * map.shape.width * plan.channels;
+            gating.gate_last(own, more, from, end, to, limit, first, last, map.shape);
+        } else {
+            gating.gate(own, more, from, end, to, first, last, map.shape);
+        }
+    });
 }
 
 float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
@@ -187,7 +169,7 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
         std::memset(data_of(*t) + map.n * plan.strips, 0, BEHIND * sizeof(float));
     }
     const float *from = data_of(x), *end = from + map.n * map.image;
-    plan.parts([&](int64_t n, int64_t a, int64_t b) {
+    parts(map, false, [&](int64_t n, int64_t a, int64_t b) {
         float *rows = plan.strip(data_of(z), n, 0), *columns = plan.strip(data_of(z), n, 1);
         const float* image = from + n * map.image;
         if (map.last) {
@@ -299,7 +281,7 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
     // the gates' gradients, and those of the logits behind them
     Floats d(plan.all_strips());
     const int64_t size = map.n * map.image;
-    plan.parts([&](int64_t n, int64_t a, int64_t b) {
+    parts(map, false, [&](int64_t n, int64_t a, int64_t b) {
         const int64_t at = n * map.image;
         const Gates own = gates_of(plan, data_of(gates), n);
         float *rows = plan.strip(d.data(), n, 0), *columns = plan.strip(d.data(), n, 1);

@@ -24,6 +24,8 @@ void efficient_channel_attention_gradients(Stack stack, uint64_t inputs, uint64_
 void style_recalibration(Stack stack, uint64_t inputs, uint64_t outputs);
 void cbam(Stack stack, uint64_t inputs, uint64_t outputs);
 void triplet(Stack stack, uint64_t inputs, uint64_t outputs);
+void triplet_step(Stack stack, uint64_t inputs, uint64_t outputs);
+void triplet_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void global_context(Stack stack, uint64_t inputs, uint64_t outputs);
 void local_attention(Stack stack, uint64_t inputs, uint64_t outputs);
 

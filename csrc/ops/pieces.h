@@ -19,4 +19,23 @@ Tensor gated(const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& me
 std::pair<Tensor, Tensor> gradients_of_gates(const Tensor& dy, const Tensor& x, const Tensor& a,
                                              const Tensor& b);
 
+// Runs on channels [first, last) of image n, or on its rows, in any order: an image to a thread, or
+// all threads on one image where there are few.
+template <class Run>
+void parts(const Map& map, bool rows, const Run& run) {
+    uint32_t threads = 1;
+    check(torch_get_num_threads(&threads));
+    const int64_t whole = rows ? map.shape.height : map.shape.channels, unit = rows ? 1 : 16;
+    const int64_t units = map.n >= threads ? 1 : (whole + unit - 1) / unit;
+    const int64_t step = units == 1 ? whole : unit;
+    parallel(map.n * units, map.image / units, [&](int64_t from, int64_t to) {
+        while (from < to) {
+            const int64_t n = from / units, part = from % units;
+            const int64_t until = std::min(units, part + to - from);
+            run(n, part * step, std::min(whole, until * step));
+            from += until - part;
+        }
+    });
+}
+
 }  // namespace convattn

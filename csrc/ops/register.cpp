@@ -37,6 +37,8 @@ __attribute__((visibility("default"))) int32_t convattn_register() {
         implement("style_recalibration", style_recalibration);
         implement("cbam", cbam);
         implement("triplet", triplet);
+        implement("triplet_step", triplet_step);
+        implement("triplet_gradients", triplet_gradients);
         implement("global_context", global_context);
         implement("local_attention", local_attention);
         implement("strip_means", strip_means);

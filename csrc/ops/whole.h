@@ -214,10 +214,11 @@ class Passes {
         };
         return output(
             [=](float* room, const T* x, T* y, int64_t first, int64_t last) {
-                k_.gating->mean_gate(gates(room), x, end_, y, first, last, map_.shape);
+                k_.gating->mean_gate(gates(room), nullptr, x, end_, y, first, last, map_.shape);
             },
             [=](float* room, const T* x, T* y, T* limit, int64_t first, int64_t last) {
-                k_.gating->mean_gate_last(gates(room), x, end_, y, limit, first, last, map_.shape);
+                k_.gating->mean_gate_last(gates(room), nullptr, x, end_, y, limit, first, last,
+                                          map_.shape);
             });
     }
 

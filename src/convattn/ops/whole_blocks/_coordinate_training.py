@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convattn.ops._library import CPU, OPERATORS
 from convattn.ops.mix_channels import mix_channels
-from convattn.ops.whole_blocks._training import Parameters, Training
+from convattn.ops.whole_blocks._training import NormStep, Parameters, Training, normed
 
 __all__ = ["TRAINING", "Settings"]
 
@@ -34,29 +34,18 @@ _gradients = torch.ops.convattn.coordinate_attention_gradients.default
 
 
 class Settings(NamedTuple):
-    """Of a step: the norm's running mean, variance and eps, the activation, the gates' scale.
+    """The norm, the activation, and the gates' scale."""
 
-    Attributes:
-        batch: the norm is by the batch's own mean and variance.
-        counter: of the batches; with it the running mean and variance move.
-        momentum: by which they do; negative for averages of all batches.
-    """
-
-    mean: Tensor | None
-    variance: Tensor | None
-    eps: float
+    norm: NormStep
     relu: bool
     scale: float
-    batch: bool
-    counter: Tensor | None
-    momentum: float
 
 
 def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
     w1, b1, gamma, beta, wh, bh, ww, bw = parameters
-    mean, variance, eps, *rest = settings
+    (mean, variance, eps, *moving), relu, scale = settings
     made: tuple[Tensor, ...] = _step.redispatch(
-        CPU, x, w1, b1, mean, variance, gamma, beta, eps, wh, bh, ww, bw, *rest
+        CPU, x, w1, b1, mean, variance, gamma, beta, eps, wh, bh, ww, bw, relu, scale, *moving
     )
     return made
 
@@ -70,7 +59,7 @@ def _backward(
 ) -> tuple[Tensor, ...]:
     w1, wh, ww = parameters[0], parameters[4], parameters[6]
     made: tuple[Tensor, ...] = _gradients.redispatch(
-        CPU, dy, x, *kept, w1, wh, ww, settings.relu, settings.scale, settings.batch
+        CPU, dy, x, *kept, w1, wh, ww, settings.relu, settings.scale, settings.norm.batch
     )
     return made
 
@@ -88,11 +77,9 @@ def _steps(
     bw: Tensor | None,
 ) -> Tensor:
     """The same by operators that have gradients themselves."""
-    mean, variance, eps, relu, scale, batch, *_ = settings
+    norm, relu, scale = settings
     f = mix_channels(torch.cat((x.mean(3), x.mean(2)), 2), w1, b1)
-    if batch or mean is not None:
-        own = (None, None) if batch else (mean, variance)
-        f = F.batch_norm(f, *own, gamma, beta, batch, 0.0, eps)
+    f = normed(f, norm, gamma, beta)
     f = F.relu(f) if relu else F.hardswish(f)
     fh, fw = f.split(x.shape[2:], 2)
     rows = scale * torch.sigmoid(mix_channels(fh, wh, bh))

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-__all__ = ["Parameters", "Training", "full", "train"]
+from convattn.ops.whole_blocks._operator import Layer, readable, values_of
+
+__all__ = ["NO_NORM", "NormStep", "Parameters", "Training", "full", "norm_step", "normed", "train"]
 
 Parameters = tuple[Tensor | None, ...]
 
@@ -26,6 +29,52 @@ class Training(NamedTuple):
     step: Callable[[Tensor, Any, Parameters], tuple[Tensor, ...]]
     gradients: Callable[[Tensor, Tensor, Parameters, Any, Parameters], tuple[Tensor, ...]]
     steps: Callable[..., Tensor]
+
+
+class NormStep(NamedTuple):
+    """What a batch norm does in a step, besides its weight and bias.
+
+    Attributes:
+        mean: running mean, None where there is none.
+        variance: running variance.
+        eps: of the norm.
+        batch: the norm is by the batch's own mean and variance.
+        counter: of the batches; with it the running mean and variance move.
+        momentum: by which they do; negative for averages of all batches.
+    """
+
+    mean: Tensor | None
+    variance: Tensor | None
+    eps: float
+    batch: bool
+    counter: Tensor | None
+    momentum: float
+
+
+NO_NORM = NormStep(None, None, 0.0, False, None, 0.0)
+
+
+def norm_step(norm: Any, kind: type[nn.Module]) -> tuple[Layer, NormStep] | None:
+    """Weight and bias of a batch norm, and its step; None if it is not a plain one of that kind."""
+    affine = values_of(norm, kind)
+    if affine is None:
+        return None
+    mean, variance = norm._buffers["running_mean"], norm._buffers["running_var"]
+    if not readable(mean, variance) or not full(mean, variance):
+        return None
+    counter = norm._buffers["num_batches_tracked"] if norm.training else None
+    momentum = -1.0 if norm.momentum is None else norm.momentum
+    return affine, NormStep(
+        mean, variance, norm.eps, norm.training or mean is None, counter, momentum
+    )
+
+
+def normed(x: Tensor, norm: NormStep, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    """x behind the norm, without moving the running statistics; for `Training.steps`."""
+    if not norm.batch and norm.mean is None:
+        return x
+    own = (None, None) if norm.batch else (norm.mean, norm.variance)
+    return F.batch_norm(x, *own, gamma, beta, norm.batch, 0.0, norm.eps)
 
 
 def train(training: Training, x: Tensor, settings: object, parameters: Parameters) -> Tensor:

@@ -8,15 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from convattn.ops.whole_blocks._coordinate_training import TRAINING, Settings
-from convattn.ops.whole_blocks._operator import (
-    Layer,
-    define,
-    norm_of,
-    readable,
-    runs_on,
-    values_of,
-)
-from convattn.ops.whole_blocks._training import full, train
+from convattn.ops.whole_blocks._operator import Layer, define, norm_of, runs_on, values_of
+from convattn.ops.whole_blocks._training import NO_NORM, full, norm_step, train
 
 __all__ = ["coordinate_attention"]
 
@@ -75,19 +68,11 @@ def _with_gradients(
 ) -> Tensor | None:  # fmt: skip
     if torch.compiler.is_compiling():
         return None
-    mean, variance, counter, eps, momentum = None, None, None, 0.0, 0.0
-    affine: Layer | None = (None, None)
-    batch = False
-    if norm is not None:
-        affine, eps = values_of(norm, nn.BatchNorm2d), norm.eps
-        mean, variance = norm._buffers["running_mean"], norm._buffers["running_var"]
-        batch = norm.training or mean is None
-        if norm.training:
-            counter = norm._buffers["num_batches_tracked"]
-            momentum = -1.0 if norm.momentum is None else norm.momentum
-    if affine is None or not readable(mean, variance):
+    found = ((None, None), NO_NORM) if norm is None else norm_step(norm, nn.BatchNorm2d)
+    if found is None:
         return None
-    if not full(*first, mean, variance, *affine, *rows, *columns):
+    affine, own = found
+    if not full(*first, *affine, *rows, *columns):
         return None
-    settings = Settings(mean, variance, eps, relu, scale, batch, counter, momentum)
+    settings = Settings(own, relu, scale)
     return train(TRAINING, x, settings, (*first, *affine, *rows, *columns))

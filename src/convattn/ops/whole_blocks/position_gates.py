@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from convattn.ops.whole_blocks._operator import define, norm_of, runs_on, values_of
+from convattn.ops.whole_blocks._training import full, norm_step, train
+from convattn.ops.whole_blocks._triplet_training import TRAINING as TRIPLET
+from convattn.ops.whole_blocks._triplet_training import Settings
 
 __all__ = ["cbam", "triplet"]
 
@@ -69,6 +73,8 @@ def triplet(
     Returns:
         The output, or None where the kernel does not take this.
     """
+    if torch.is_grad_enabled():
+        return _trained_triplet(x, branches, scale)
     if not runs_on(x):
         return None
     values: list[Tensor | float | None] = []
@@ -78,3 +84,23 @@ def triplet(
             return None
         values += (kernel[0], *own)
     return _triplet(x, *values, scale)
+
+
+def _trained_triplet(
+    x: Tensor, branches: Sequence[tuple[nn.Module, nn.Module]], scale: float
+) -> Tensor | None:
+    if torch.compiler.is_compiling() or not runs_on(x, gradients=True) or not full(x):
+        return None
+    n, c, h, w = x.shape
+    parameters: list[Tensor | None] = []
+    norms = []
+    for (conv, norm), places in zip(branches, (c * w, h * c, h * w), strict=True):
+        kernel, found = values_of(conv, nn.Conv2d), norm_step(norm, nn.BatchNorm2d)
+        if kernel is None or found is None or n * places == 1:
+            return None
+        affine, own = found
+        if not full(kernel[0], *affine):
+            return None
+        parameters += kernel[0], *affine
+        norms.append(own)
+    return train(TRIPLET, x, Settings(tuple(norms), scale), tuple(parameters))

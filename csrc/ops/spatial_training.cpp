@@ -1,0 +1,173 @@
+#include "spatial_training.h"
+
+namespace convattn {
+namespace {
+
+int64_t whole(int64_t n) { return (n + 15) / 16 * 16; }
+
+// Sums of term(i) in double, in parts that do not wait for each other.
+template <class Term>
+double long_sum(int64_t count, const Term& term) {
+    double part[8] = {};
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        for (int64_t k = 0; k < 8; ++k) part[k] += term(i + k);
+    }
+    for (; i < count; ++i) part[0] += term(i);
+    return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+}
+
+double value_of(const Tensor& t, double missing) {
+    return t ? *Parameter(t, 1).values : missing;
+}
+
+}  // namespace
+
+SpatialConvolution::SpatialConvolution(const Tensor& weight, int64_t high, int64_t wide,
+                                       bool turned)
+    : high_(high), wide_(wide), turned_(turned) {
+    if (weight.dim != 4 || weight.sizes[2] != weight.sizes[3] || weight.sizes[2] % 2 == 0) {
+        refuse("expected a convolution with an odd square kernel");
+    }
+    k_ = weight.sizes[2], planes_ = weight.sizes[1], step_ = whole(wide + k_ - 1);
+    const int64_t size = k_ * k_;
+    const Parameter given(weight, planes_ * size);
+    weight_.resize(planes_ * size);
+    for (int64_t p = 0; p < planes_; ++p) {
+        for (int64_t i = 0; i < size; ++i) {
+            const int64_t from = turned ? i % k_ * k_ + i / k_ : i;
+            weight_[p * size + i] = given.values[p * size + from];
+        }
+    }
+    flipped_ = weight_;
+    for (int64_t p = 0; p < planes_; ++p) {
+        std::reverse(flipped_.begin() + p * size, flipped_.begin() + (p + 1) * size);
+    }
+}
+
+// A plane among so many rows and columns of zeros on each side, 16 values readable behind it.
+std::vector<float> SpatialConvolution::padded(const float* plane, int64_t rows,
+                                              int64_t columns) const {
+    std::vector<float> made((high_ + 2 * rows) * step_ + BEHIND);
+    for (int64_t h = 0; h < high_; ++h) {
+        std::memcpy(made.data() + (h + rows) * step_ + columns, plane + h * wide_,
+                    wide_ * sizeof(float));
+    }
+    return made;
+}
+
+void SpatialConvolution::convolve(const std::vector<float>& weight, const std::vector<float>& in,
+                                  int64_t planes, float* out) const {
+    const int64_t out_step = whole(wide_);
+    std::vector<float> made(high_ * out_step);
+    const int64_t plane = (high_ + k_ - 1) * step_;
+    kernels().layers->convolve({weight.data(), planes, k_, k_, plane, step_, wide_, out_step},
+                               in.data(), 0, high_, made.data());
+    for (int64_t h = 0; h < high_; ++h) {
+        std::memcpy(out + h * wide_, made.data() + h * out_step, wide_ * sizeof(float));
+    }
+}
+
+void SpatialConvolution::forward(const std::vector<const float*>& pooled, float* logits) const {
+    const int64_t plane = (high_ + k_ - 1) * step_;
+    std::vector<float> in(planes_ * plane + BEHIND);
+    for (int64_t p = 0; p < planes_; ++p) {
+        const auto one = padded(pooled[p], k_ / 2, k_ / 2);
+        std::copy(one.begin(), one.begin() + plane, in.begin() + p * plane);
+    }
+    convolve(weight_, in, planes_, logits);
+}
+
+void SpatialConvolution::backward(const std::vector<const float*>& pooled, const float* d,
+                                  const std::vector<float*>& d_pooled, float* d_weight) const {
+    const int64_t size = k_ * k_, lanes = whole(k_), above = k_ - 1;
+    const auto around = padded(d, k_ / 2, k_ / 2), between = padded(d, above, 0);
+    std::vector<float> sums(k_ * lanes);
+    for (int64_t p = 0; p < planes_; ++p) {
+        convolve({flipped_.begin() + p * size, flipped_.begin() + (p + 1) * size}, around, 1,
+                 d_pooled[p]);
+        // a row of the plane meets as many rows of d as the kernel is high
+        const auto in = padded(pooled[p], k_ / 2, k_ / 2);
+        std::fill(sums.begin(), sums.end(), 0.0f);
+        for (int64_t r = 0; r < high_ + above; ++r) {
+            kernels().coordinate_network->product(
+                {between.data() + (r + above) * step_, -step_, 1, in.data() + r * step_, 1, k_,
+                 wide_, k_, sums.data(), lanes, true});
+        }
+        for (int64_t i = 0; i < size; ++i) {
+            const int64_t to = turned_ ? i % k_ * k_ + i / k_ : i;
+            d_weight[p * size + to] = sums[i / k_ * lanes + i % k_];
+        }
+    }
+}
+
+SpatialNorm::SpatialNorm(Stack stack)
+    : mean_(take_optional(stack[0])), variance_(take_optional(stack[1])),
+      gamma_(take_optional(stack[2])), beta_(take_optional(stack[3])), eps_(number(stack[4])),
+      batch_(truth(stack[5])), counter_(take_optional(stack[6])), momentum_(number(stack[7])) {
+    const int32_t full = aoti_torch_dtype_float32();
+    if (counter_ && (!batch_ || !mean_ || !variance_ || mean_.dtype != full ||
+                     variance_.dtype != full || counter_.dtype != aoti_torch_dtype_int64())) {
+        refuse("running statistics are float32, their counter int64, and move in training");
+    }
+}
+
+void SpatialNorm::forward(const float* values, int64_t count, double* norm) {
+    double mean = value_of(mean_, 0), rate = 1;
+    if (batch_) {
+        mean = long_sum(count, [&](int64_t i) { return values[i]; }) / (double)count;
+        const double squares = long_sum(count, [&](int64_t i) {
+            const double from = values[i] - mean;
+            return from * from;
+        });
+        rate = 1 / std::sqrt(squares / (double)count + eps_);
+        if (counter_) {
+            const int64_t batches = ++*static_cast<int64_t*>(counter_.data);
+            const double share = momentum_ < 0 ? 1 / (double)batches : momentum_;
+            const auto move = [&](const Tensor& running, double value) {
+                auto* kept = static_cast<float*>(running.data);
+                *kept = (float)((1 - share) * *kept + share * value);
+            };
+            move(mean_, mean);
+            move(variance_, squares / (double)(count - 1));
+        }
+    } else if (variance_) {
+        rate = 1 / std::sqrt(value_of(variance_, 1) + eps_);
+    }
+    norm[MEAN] = mean;
+    norm[RATE] = rate;
+    norm[SLOPE] = rate * value_of(gamma_, 1);
+    norm[OFFSET] = value_of(beta_, 0);
+}
+
+void SpatialNorm::gates(const double* norm, const float* values, int64_t count, float scale,
+                        float* to) {
+    for (int64_t i = 0; i < count; ++i) {
+        to[i] = (float)(norm[SLOPE] * (values[i] - norm[MEAN]) + norm[OFFSET]);
+    }
+    kernels().coordinate_network->sigmoids(to, count, scale);
+}
+
+void SpatialNorm::backward(const double* norm, bool batch, const float* values, int64_t count,
+                           float* d, float* d_gamma, float* d_beta) {
+    const double mean = norm[MEAN], rate = norm[RATE], slope = norm[SLOPE];
+    const double total = long_sum(count, [&](int64_t i) { return d[i]; });
+    const double product = long_sum(count, [&](int64_t i) { return d[i] * (values[i] - mean); });
+    *d_gamma = (float)(product * rate);
+    *d_beta = (float)total;
+    const double constant = batch ? total / (double)count : 0;
+    const double linear = batch ? product * rate * rate / (double)count : 0;
+    for (int64_t i = 0; i < count; ++i) {
+        d[i] = (float)(slope * (d[i] - constant - linear * (values[i] - mean)));
+    }
+}
+
+void sum_of_parts(const float* values, int64_t images, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) {
+        double total = 0;
+        for (int64_t n = 0; n < images; ++n) total += values[n * count + i];
+        to[i] = (float)total;
+    }
+}
+
+}  // namespace convattn

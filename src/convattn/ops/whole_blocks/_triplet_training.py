@@ -1,0 +1,96 @@
+"""The operators `convattn::triplet_step` and `convattn::triplet_gradients`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convattn.ops._library import CPU, OPERATORS
+from convattn.ops.whole_blocks._training import NormStep, Parameters, Training, normed
+
+__all__ = ["TRAINING", "Settings"]
+
+_AXES = ("_cw", "_hc", "_hw")
+_BRANCH = (
+    "Tensor conv{0}, Tensor(a{0}!)? mean{0}, Tensor(b{0}!)? variance{0}, Tensor? gamma{0},"
+    " Tensor? beta{0}, float eps{0}, bool batch{0}, Tensor(c{0}!)? counter{0}, float momentum{0}, "
+)
+OPERATORS.define(
+    "triplet_step(Tensor x, "
+    + "".join(_BRANCH.format(axes) for axes in _AXES)
+    + "float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+OPERATORS.define(
+    "triplet_gradients(Tensor dy, Tensor x, Tensor gates, Tensor largest, Tensor places,"
+    " Tensor means, Tensor logits, Tensor norms, Tensor conv_cw, Tensor conv_hc, Tensor conv_hw,"
+    " bool batch_cw, bool batch_hc, bool batch_hw, float scale)"
+    f" -> ({', '.join(10 * ['Tensor'])})"
+)
+_step = torch.ops.convattn.triplet_step.default
+_gradients = torch.ops.convattn.triplet_gradients.default
+
+
+class Settings(NamedTuple):
+    """The norms of the branches (C, W), (H, C), (H, W), and the gates' scale."""
+
+    norms: tuple[NormStep, ...]
+    scale: float
+
+
+def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
+    arguments: list[object] = []
+    for branch, (mean, variance, *rest) in enumerate(settings.norms):
+        weight, gamma, beta = parameters[3 * branch : 3 * branch + 3]
+        arguments += weight, mean, variance, gamma, beta, *rest
+    made: tuple[Tensor, ...] = _step.redispatch(CPU, x, *arguments, settings.scale)
+    return made
+
+
+def _backward(
+    dy: Tensor, x: Tensor, kept: Parameters, settings: Settings, parameters: Parameters
+) -> tuple[Tensor, ...]:
+    batch = (norm.batch for norm in settings.norms)
+    made: tuple[Tensor, ...] = _gradients.redispatch(
+        CPU, dy, x, *kept, *parameters[::3], *batch, settings.scale
+    )
+    return made
+
+
+def _steps(x: Tensor, settings: Settings, *parameters: Tensor) -> Tensor:
+    gates = []
+    for branch, axis in enumerate((2, 3, 1)):
+        weight, gamma, beta = parameters[3 * branch : 3 * branch + 3]
+        turned = x.transpose(1, axis)
+        pooled = torch.stack((turned.max(1).values, turned.mean(1)), 1)
+        logits = F.conv2d(pooled, weight, padding=weight.shape[-1] // 2)
+        logits = normed(logits, settings.norms[branch], gamma, beta)
+        gates.append(torch.sigmoid(logits).transpose(1, axis))
+    return x * (settings.scale / 3 * (gates[0] + gates[1] + gates[2]))
+
+
+TRAINING = Training(_forward, _backward, _steps)  # parameters: of each branch weight, gamma, beta
+
+
+@torch.library.register_fake("convattn::triplet_step", lib=OPERATORS)
+def _fake_step(x: Tensor, *rest: object) -> tuple[Tensor, ...]:
+    n, c, h, w = x.shape
+    values = n * (c * w + c * h + h * w)
+    kept = [x.new_empty(values) for _ in range(3)]
+    places = x.new_empty(values, dtype=torch.int32)
+    gates, norms = x.new_empty(values + 16), x.new_empty(12, dtype=torch.float64)
+    return torch.empty_like(x), gates, kept[0], places, kept[1], kept[2], norms
+
+
+@torch.library.register_fake("convattn::triplet_gradients", lib=OPERATORS)
+def _fake_gradients(
+    dy: Tensor, x: Tensor, gates: Tensor, largest: Tensor, places: Tensor, means: Tensor,
+    logits: Tensor, norms: Tensor, *rest: object,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    own = []
+    for weight in rest[:3]:
+        assert isinstance(weight, Tensor)
+        own += [weight.new_empty(weight.shape), x.new_empty(1), x.new_empty(1)]
+    return (torch.empty_like(x), *own)
