@@ -1,49 +1,10 @@
 // Blocks with one gate for each channel, in training: SE and ECA. Each has a step forward, which
 // keeps the means z, and its gradients. float32.
 #include "operators.h"
-#include "pieces.h"
-#include "whole.h"
+#include "training.h"
 
 namespace convattn {
 namespace {
-
-using Floats = std::vector<float>;
-
-const CoordinateNetwork& network() { return *kernels().coordinate_network; }
-
-float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
-
-Tensor floats(const std::vector<int64_t>& sizes) { return empty(sizes, aoti_torch_dtype_float32()); }
-
-Tensor like(const Tensor& t) { return floats({t.sizes, t.sizes + t.dim}); }
-
-void check_map(const Tensor& x) {
-    if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
-}
-
-void check_kept(const Tensor& kept, int64_t count) {
-    if (kept.numel() != count) refuse("what the step kept does not fit the map");
-}
-
-// Its values with 16 more behind them, as a product may read them.
-Floats with_margin(const float* from, int64_t count) {
-    Floats made(count + BEHIND);
-    std::memcpy(made.data(), from, count * sizeof(float));
-    return made;
-}
-
-// The gradient of the logits, (N, C, 1, 1).
-Tensor through_gate(const Tensor& dy, const Tensor& x, const Tensor& gate, float scale) {
-    check_kept(gate, x.sizes[0] * x.sizes[1]);
-    Tensor d = gradients_of_gates(dy, x, gate, Tensor(nullptr)).first;
-    network().through_sigmoid(data_of(d), data_of(gate), d.numel(), scale);
-    return d;
-}
-
-Tensor gated_by(const Tensor& x, const Tensor& gate) {
-    const Tensor none(nullptr);
-    return gated(x, gate, none, none, none, none);
-}
 
 // The map's gradient, from that of the means.
 Tensor through_means(const Tensor& dy, const Tensor& gate, const Tensor& dz) {
@@ -51,16 +12,6 @@ Tensor through_means(const Tensor& dy, const Tensor& gate, const Tensor& dz) {
     for (int64_t i = 0; i < dz.numel(); ++i) data_of(dz)[i] *= by;
     const Tensor none(nullptr);
     return gated(dy, gate, none, dz, none, none);
-}
-
-// Sums over the rows.
-Tensor column_sums(const float* from, int64_t rows, int64_t columns) {
-    Tensor sums = floats({columns});
-    std::memset(sums.data, 0, columns * sizeof(float));
-    for (int64_t n = 0; n < rows; ++n) {
-        for (int64_t i = 0; i < columns; ++i) data_of(sums)[i] += from[n * columns + i];
-    }
-    return sums;
 }
 
 // Each image's values between copies of its end and its beginning, or between zeros.
@@ -135,20 +86,11 @@ void squeeze_excitation_gradients(Stack stack, uint64_t, uint64_t) {
         network().product({own, m, 1, first.data(), c, to - from, m, c, data_of(dz) + from * c, c,
                            false});
     });
-    Tensor dw1 = like(w1), dw2 = like(w2);
-    parallel(c, n * m, [&](int64_t from, int64_t to) {
-        network().product({data_of(d) + from, 1, c, hidden.data(), m, to - from, n, m,
-                           data_of(dw2) + from * m, m, false});
-    });
-    parallel(m, n * c, [&](int64_t from, int64_t to) {
-        network().product({inner.data() + from, 1, m, means.data(), c, to - from, n, c,
-                           data_of(dw1) + from * c, c, false});
-    });
     stack[0] = through_means(dy, gate, dz).release();
-    stack[1] = dw1.release();
-    stack[2] = column_sums(inner.data(), n, m).release();
-    stack[3] = dw2.release();
-    stack[4] = column_sums(data_of(d), n, c).release();
+    stack[1] = gradient_of_weight(inner.data(), means, n, like(w1)).release();
+    stack[2] = column_sums(inner.data(), n, floats({m})).release();
+    stack[3] = gradient_of_weight(data_of(d), hidden, n, like(w2)).release();
+    stack[4] = column_sums(data_of(d), n, floats({c})).release();
 }
 
 // x, weight, circular, scale -> y, means (N, C), gate
