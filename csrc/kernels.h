@@ -32,6 +32,11 @@ struct GateSum {
     float scale;
 };
 
+// y = channel * (x * position + shift) + added, with `shift` by position and `added` by channel.
+struct ShiftedGate {
+    Gate channel, position, shift, added;
+};
+
 struct Shape {
     int64_t channels, height, width;
 };
@@ -72,6 +77,11 @@ struct Gating {
                       int64_t first, int64_t last, Shape shape);
     void (*mean_gate_last)(GateSum gates, const GateSum* more, const T* x, const T* end, T* y,
                            T* limit, int64_t first, int64_t last, Shape shape);
+    // As ShiftedGate says, on an image.
+    void (*shifted_gate)(ShiftedGate gates, const T* x, const T* end, T* y, int64_t first,
+                         int64_t last, Shape shape);
+    void (*shifted_gate_last)(ShiftedGate gates, const T* x, const T* end, T* y, T* limit,
+                              int64_t first, int64_t last, Shape shape);
 };
 
 template <class T>

@@ -23,6 +23,8 @@ void efficient_channel_attention_step(Stack stack, uint64_t inputs, uint64_t out
 void efficient_channel_attention_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void style_recalibration(Stack stack, uint64_t inputs, uint64_t outputs);
 void cbam(Stack stack, uint64_t inputs, uint64_t outputs);
+void cbam_step(Stack stack, uint64_t inputs, uint64_t outputs);
+void cbam_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void triplet(Stack stack, uint64_t inputs, uint64_t outputs);
 void triplet_step(Stack stack, uint64_t inputs, uint64_t outputs);
 void triplet_gradients(Stack stack, uint64_t inputs, uint64_t outputs);

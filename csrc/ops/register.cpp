@@ -36,6 +36,8 @@ __attribute__((visibility("default"))) int32_t convattn_register() {
         implement("efficient_channel_attention_gradients", efficient_channel_attention_gradients);
         implement("style_recalibration", style_recalibration);
         implement("cbam", cbam);
+        implement("cbam_step", cbam_step);
+        implement("cbam_gradients", cbam_gradients);
         implement("triplet", triplet);
         implement("triplet_step", triplet_step);
         implement("triplet_gradients", triplet_gradients);

@@ -46,9 +46,8 @@ SpatialConvolution::SpatialConvolution(const Tensor& weight, int64_t high, int64
 }
 
 // A plane among so many rows and columns of zeros on each side, 16 values readable behind it.
-std::vector<float> SpatialConvolution::padded(const float* plane, int64_t rows,
-                                              int64_t columns) const {
-    std::vector<float> made((high_ + 2 * rows) * step_ + BEHIND);
+Floats SpatialConvolution::padded(const float* plane, int64_t rows, int64_t columns) const {
+    Floats made((high_ + 2 * rows) * step_ + BEHIND);
     for (int64_t h = 0; h < high_; ++h) {
         std::memcpy(made.data() + (h + rows) * step_ + columns, plane + h * wide_,
                     wide_ * sizeof(float));
@@ -56,10 +55,10 @@ std::vector<float> SpatialConvolution::padded(const float* plane, int64_t rows,
     return made;
 }
 
-void SpatialConvolution::convolve(const std::vector<float>& weight, const std::vector<float>& in,
-                                  int64_t planes, float* out) const {
+void SpatialConvolution::convolve(const Floats& weight, const Floats& in, int64_t planes,
+                                  float* out) const {
     const int64_t out_step = whole(wide_);
-    std::vector<float> made(high_ * out_step);
+    Floats made(high_ * out_step);
     const int64_t plane = (high_ + k_ - 1) * step_;
     kernels().layers->convolve({weight.data(), planes, k_, k_, plane, step_, wide_, out_step},
                                in.data(), 0, high_, made.data());
@@ -70,7 +69,7 @@ void SpatialConvolution::convolve(const std::vector<float>& weight, const std::v
 
 void SpatialConvolution::forward(const std::vector<const float*>& pooled, float* logits) const {
     const int64_t plane = (high_ + k_ - 1) * step_;
-    std::vector<float> in(planes_ * plane + BEHIND);
+    Floats in(planes_ * plane + BEHIND);
     for (int64_t p = 0; p < planes_; ++p) {
         const auto one = padded(pooled[p], k_ / 2, k_ / 2);
         std::copy(one.begin(), one.begin() + plane, in.begin() + p * plane);
@@ -82,7 +81,7 @@ void SpatialConvolution::backward(const std::vector<const float*>& pooled, const
                                   const std::vector<float*>& d_pooled, float* d_weight) const {
     const int64_t size = k_ * k_, lanes = whole(k_), above = k_ - 1;
     const auto around = padded(d, k_ / 2, k_ / 2), between = padded(d, above, 0);
-    std::vector<float> sums(k_ * lanes);
+    Floats sums(k_ * lanes);
     for (int64_t p = 0; p < planes_; ++p) {
         convolve({flipped_.begin() + p * size, flipped_.begin() + (p + 1) * size}, around, 1,
                  d_pooled[p]);
@@ -90,7 +89,7 @@ void SpatialConvolution::backward(const std::vector<const float*>& pooled, const
         const auto in = padded(pooled[p], k_ / 2, k_ / 2);
         std::fill(sums.begin(), sums.end(), 0.0f);
         for (int64_t r = 0; r < high_ + above; ++r) {
-            kernels().coordinate_network->product(
+            network().product(
                 {between.data() + (r + above) * step_, -step_, 1, in.data() + r * step_, 1, k_,
                  wide_, k_, sums.data(), lanes, true});
         }
@@ -145,7 +144,7 @@ void SpatialNorm::gates(const double* norm, const float* values, int64_t count, 
     for (int64_t i = 0; i < count; ++i) {
         to[i] = (float)(norm[SLOPE] * (values[i] - norm[MEAN]) + norm[OFFSET]);
     }
-    kernels().coordinate_network->sigmoids(to, count, scale);
+    network().sigmoids(to, count, scale);
 }
 
 void SpatialNorm::backward(const double* norm, bool batch, const float* values, int64_t count,

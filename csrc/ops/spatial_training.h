@@ -2,8 +2,7 @@
 #pragma once
 
 #include "operators.h"
-#include "pieces.h"
-#include "whole.h"
+#include "training.h"
 
 namespace convattn {
 
@@ -20,13 +19,12 @@ class SpatialConvolution {
                   const std::vector<float*>& d_pooled, float* d_weight) const;
 
    private:
-    std::vector<float> padded(const float* plane, int64_t rows, int64_t columns) const;
-    void convolve(const std::vector<float>& weight, const std::vector<float>& in, int64_t planes,
-                  float* out) const;
+    Floats padded(const float* plane, int64_t rows, int64_t columns) const;
+    void convolve(const Floats& weight, const Floats& in, int64_t planes, float* out) const;
 
     int64_t high_, wide_, k_, planes_, step_;
     bool turned_;
-    std::vector<float> weight_, flipped_;  // flipped: each plane's for itself
+    Floats weight_, flipped_;  // flipped: each plane's for itself
 };
 
 // Of one channel. It takes eight arguments: mean?, variance?, gamma?, beta?, eps, batch, counter?,

@@ -9,11 +9,8 @@
 namespace convattn {
 namespace {
 
-using Floats = std::vector<float>;
-
 enum { COLUMNS, ROWS, POSITIONS, BRANCHES };
 
-float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
 int32_t* places_of(const Tensor& t) { return static_cast<int32_t*>(t.data); }
 
 // How values of the branches lie.
@@ -186,19 +183,13 @@ void scatter(const Plan& plan, const float* d, const int32_t* where, float* dx) 
     });
 }
 
-Tensor vector_of(int64_t n) { return empty({n}, aoti_torch_dtype_float32()); }
-
-void check(const Tensor& x) {
-    if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
-}
-
 }  // namespace
 
 // x; weight, and a norm's eight, for the branches (C, W), (H, C), (H, W); scale
 // -> y, gates, largest values, where they lie, means, logits, norms
 void triplet_step(Stack stack, uint64_t, uint64_t) {
     const Tensor x = take(stack[0]);
-    check(x);
+    check_map(x);
     const Map map(x);
     const Plan plan(map);
     std::vector<SpatialConvolution> convolutions;
@@ -208,8 +199,8 @@ void triplet_step(Stack stack, uint64_t, uint64_t) {
         norms.emplace_back(stack + 2 + 9 * b);
     }
     const auto scale = (float)number(stack[1 + 9 * BRANCHES]);
-    Tensor y = empty_like(x), gates = vector_of(plan.total + BEHIND), logits = vector_of(plan.total);
-    Tensor most = vector_of(plan.total), mean = vector_of(plan.total);
+    Tensor y = empty_like(x), gates = floats({plan.total + BEHIND}), logits = floats({plan.total});
+    Tensor most = floats({plan.total}), mean = floats({plan.total});
     Tensor where = empty({plan.total}, aoti_torch_dtype_int32());
     Tensor norm = empty({BRANCHES * SpatialNorm::VALUES}, aoti_torch_dtype_float64());
     auto* normal = static_cast<double*>(norm.data);
@@ -243,27 +234,24 @@ void triplet_gradients(Stack stack, uint64_t, uint64_t) {
     const Tensor weights[] = {take(stack[8]), take(stack[9]), take(stack[10])};
     const bool batch[] = {truth(stack[11]), truth(stack[12]), truth(stack[13])};
     const auto scale = (float)number(stack[14]);
-    check(x);
+    check_map(x);
     const Map map(x);
     check_gradient(dy, x, map);
     const Plan plan(map);
-    for (const Tensor* t : {&most, &where, &mean, &logits}) {
-        if (t->numel() != plan.total) refuse("what the step kept does not fit the map");
-    }
-    if (gates.numel() != plan.total + BEHIND) refuse("what the step kept does not fit the map");
+    for (const Tensor* t : {&most, &where, &mean, &logits}) check_kept(*t, plan.total);
+    check_kept(gates, plan.total + BEHIND);
     const auto* normal = static_cast<const double*>(norm.data);
 
     Floats d(plan.total), d_most(plan.total), d_mean(plan.total + BEHIND);
     reduce(plan, data_of(dy), data_of(x), d.data());
-    Tensor d_gamma[] = {vector_of(1), vector_of(1), vector_of(1)};
-    Tensor d_beta[] = {vector_of(1), vector_of(1), vector_of(1)};
+    Tensor d_gamma[] = {floats({1}), floats({1}), floats({1})};
+    Tensor d_beta[] = {floats({1}), floats({1}), floats({1})};
     parallel(BRANCHES, plan.total, [&](int64_t b, int64_t until) {
         for (; b < until; ++b) {
             const int64_t count = map.n * plan.size[b];
             float* own = d.data() + plan.start[b];
             for (int64_t i = 0; i < count; ++i) own[i] *= 1.0f / BRANCHES;
-            kernels().coordinate_network->through_sigmoid(own, data_of(gates) + plan.start[b],
-                                                          count, scale);
+            network().through_sigmoid(own, data_of(gates) + plan.start[b], count, scale);
             SpatialNorm::backward(normal + b * SpatialNorm::VALUES, batch[b],
                                   data_of(logits) + plan.start[b], count, own,
                                   data_of(d_gamma[b]), data_of(d_beta[b]));
@@ -286,7 +274,7 @@ void triplet_gradients(Stack stack, uint64_t, uint64_t) {
     scatter(plan, d_most.data(), places_of(where), data_of(dx));
     stack[0] = dx.release();
     for (int b = 0; b < BRANCHES; ++b) {
-        Tensor own = empty({weights[b].sizes, weights[b].sizes + 4}, x.dtype);
+        Tensor own = like(weights[b]);
         sum_of_parts(parts_of.data() + b * map.n * values, map.n, values, data_of(own));
         stack[1 + 3 * b] = own.release();
         stack[2 + 3 * b] = d_gamma[b].release();

@@ -25,6 +25,9 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "eca-1": ("eca", {"kernel_size": 1}),
     "eca-17": ("eca", {"kernel_size": 17}),
     "eca-circular": ("eca", {"circular": True, "kernel_size": 9}),
+    "cbam": ("cbam", {}),
+    "cbam-paper": ("cbam", {"variant": "paper", "kernel_size": 3}),
+    "cbam-timm": ("cbam", {"variant": "timm"}),
     "triplet": ("triplet", {}),
     "triplet-3": ("triplet", {"kernel_size": 3}),
 }
@@ -45,7 +48,17 @@ def a_block(form: str, channels: int) -> nn.Module:
     block = create_block(name, channels, **options).train()
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.5)
+    for norm in norms(block):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
     return block
+
+
+def norms(block: nn.Module) -> list[nn.Module]:
+    return [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+NORMED = [form for form in FORMS if norms(a_block(form, 32))]
 
 
 def a_map(size: tuple[int, ...], layout: str) -> Tensor:
@@ -81,12 +94,14 @@ def exact_step(block: nn.Module, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
 
 
 @needs_kernels
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *(f"{form} frozen" for form in NORMED)])
 @pytest.mark.parametrize("layout", FORMATS)
 def test_a_step_is_that_of_float64(form: str, layout: str) -> None:
+    form, training = form.removesuffix(" frozen"), not form.endswith(" frozen")
     threads = torch.get_num_threads()
     for size in SIZES:
-        block, x, dy = a_block(form, size[1]), a_map(size, layout), torch.randn(size)
+        block = a_block(form, size[1]).train(training)
+        x, dy = a_map(size, layout), torch.randn(size)
         exact = exact_step(block, x, dy)
         with ops.reference_only():
             by_steps = errors(step(copy.deepcopy(block), x, dy, one=False), exact)
@@ -157,6 +172,56 @@ def test_gradients_of_gradients_are_those_of_the_steps(form: str, layout: str) -
     for one, other in zip(penalty(False), penalty(True), strict=True):
         scale = float(other.abs().max())
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * scale)
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", NORMED)
+@pytest.mark.parametrize(
+    "settings", [{"momentum": None}, {"momentum": 0.3, "eps": 0.1}, {"track_running_stats": False},
+                 {"affine": False}],
+    ids=str,
+)  # fmt: skip
+def test_running_statistics_are_batch_norms(form: str, settings: dict[str, Any]) -> None:
+    block = a_block(form, 24)
+    for parent in list(block.modules()):
+        for name, norm in list(parent.named_children()):
+            if norm in norms(block):
+                setattr(parent, name, type(norm)(norm.num_features, **settings))
+    other = copy.deepcopy(block)
+    for _ in range(3):
+        x = (torch.randn(4, 24, 9, 6) * 3 + 1).requires_grad_()
+        y = block(x)
+        assert "_Step" in type(y.grad_fn).__name__
+        with ops.reference_only():
+            torch.testing.assert_close(y, other(x), rtol=1e-5, atol=1e-5)
+    for one, two in zip(block.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", FORMATS)
+def test_the_operators_are_registered_as_pytorch_wants(
+    form: str, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Any, tuple[Any, ...]]] = []
+    redispatch = torch._ops.OpOverload.redispatch
+
+    def noted(operator: Any, keys: Any, *arguments: Any) -> Any:
+        calls.append((operator, arguments))
+        return redispatch(operator, keys, *arguments)
+
+    block, x = a_block(form, 16).requires_grad_(False), a_map((2, 16, 5, 6), layout)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch._ops.OpOverload, "redispatch", noted)
+        step(block, x, torch.randn(x.shape))
+    assert [str(operator).split("_")[-1] for operator, _ in calls] == [
+        "step.default", "gradients.default"
+    ]  # fmt: skip
+    for operator, arguments in calls:
+        torch.library.opcheck(
+            operator, tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments)
+        )
 
 
 @needs_kernels

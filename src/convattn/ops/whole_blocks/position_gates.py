@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from convattn.ops.whole_blocks import _cbam_training, _triplet_training
 from convattn.ops.whole_blocks._operator import define, norm_of, runs_on, values_of
-from convattn.ops.whole_blocks._training import full, norm_step, train
-from convattn.ops.whole_blocks._triplet_training import TRAINING as TRIPLET
-from convattn.ops.whole_blocks._triplet_training import Settings
+from convattn.ops.whole_blocks._training import NO_NORM, Parameters, full, norm_step, train
 
 __all__ = ["cbam", "triplet"]
 
@@ -51,11 +50,17 @@ def cbam(
     Returns:
         The output, or None where the kernel does not take this.
     """
-    if not runs_on(x):
+    gradients = torch.is_grad_enabled()
+    if not runs_on(x, gradients):
         return None
     first, second = values_of(fc1, nn.Linear), values_of(fc2, nn.Linear)
-    kernel, values = values_of(conv, nn.Conv2d), norm_of(norm, nn.BatchNorm2d)
-    if first is None or second is None or kernel is None or values is None:
+    kernel = values_of(conv, nn.Conv2d)
+    if first is None or second is None or kernel is None:
+        return None
+    if gradients:
+        return _trained_cbam(x, (*first, *second, kernel[0]), norm, maximum_first, scale)
+    values = norm_of(norm, nn.BatchNorm2d)
+    if values is None:
         return None
     return _cbam(x, *first, *second, kernel[0], *values, maximum_first, scale)
 
@@ -86,6 +91,21 @@ def triplet(
     return _triplet(x, *values, scale)
 
 
+def _trained_cbam(
+    x: Tensor, layers: Parameters, norm: nn.Module | None, maximum_first: bool, scale: float
+) -> Tensor | None:
+    if torch.compiler.is_compiling():
+        return None
+    found = ((None, None), NO_NORM) if norm is None else norm_step(norm, nn.BatchNorm2d)
+    if found is None:
+        return None
+    affine, own = found
+    if not full(x, *layers, *affine) or (own.batch and x.numel() == x.shape[1]):
+        return None
+    return train(_cbam_training.TRAINING, x, _cbam_training.Settings(own, maximum_first, scale),
+                 (*layers, *affine))  # fmt: skip
+
+
 def _trained_triplet(
     x: Tensor, branches: Sequence[tuple[nn.Module, nn.Module]], scale: float
 ) -> Tensor | None:
@@ -96,11 +116,12 @@ def _trained_triplet(
     norms = []
     for (conv, norm), places in zip(branches, (c * w, h * c, h * w), strict=True):
         kernel, found = values_of(conv, nn.Conv2d), norm_step(norm, nn.BatchNorm2d)
-        if kernel is None or found is None or n * places == 1:
+        if kernel is None or found is None:
             return None
         affine, own = found
-        if not full(kernel[0], *affine):
+        if not full(kernel[0], *affine) or (own.batch and n * places == 1):
             return None
         parameters += kernel[0], *affine
         norms.append(own)
-    return train(TRIPLET, x, Settings(tuple(norms), scale), tuple(parameters))
+    settings = _triplet_training.Settings(tuple(norms), scale)
+    return train(_triplet_training.TRAINING, x, settings, tuple(parameters))
