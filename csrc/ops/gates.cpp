@@ -8,7 +8,9 @@ namespace convattn {
 Tensor gated(const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& mean,
              const Tensor& row, const Tensor& column) {
     const Map map(x);
-    const Values va(a, map), vb(b, map), vm(mean, map), vr(row, map), vc(column, map);
+    const auto [kind_a, kind_b] = kinds_of(a, b, map);
+    const Values va(a, map, kind_a), vb(b, map, kind_b), vm(mean, map, kind_of(mean, map));
+    const Values vr(row, map, kind_of(row, map)), vc(column, map, kind_of(column, map));
     // a map of one row or column has strips that look like something else, but lie the same
     if ((mean && vm.image != map.shape.channels) || bool(row) != bool(column) ||
         (row && vr.image != map.shape.channels * map.shape.height) ||

@@ -18,10 +18,29 @@ inline Kind kind_of(const Tensor& gate, const Map& map) {
     refuse("a gate's shape is none of (N, C, 1, 1), (N, C, H, 1), (N, C, 1, W), (N, 1, H, W)");
 }
 
+// Those of a map's one or two gates, a pair that the kernels have. On a map of one row or column a
+// strip looks like a gate by channel.
+inline std::pair<Kind, Kind> kinds_of(const Tensor& a, const Tensor& b, const Map& map) {
+    const Kind kind_a = kind_of(a, map), kind_b = kind_of(b, map);
+    if (kind_b == NONE) return {kind_a, kind_b};
+    const auto is = [&](Kind kind, Kind wanted) {
+        if (kind == wanted) return true;
+        const int64_t length = wanted == ROW      ? map.shape.height
+                               : wanted == COLUMN ? map.shape.width
+                                                  : 0;
+        return kind == CHANNEL && length == 1;
+    };
+    constexpr std::pair<Kind, Kind> pairs[] = {{ROW, COLUMN}, {COLUMN, ROW}, {CHANNEL, POSITION}};
+    for (const auto& pair : pairs) {
+        if (is(kind_a, pair.first) && is(kind_b, pair.second)) return pair;
+    }
+    refuse("two gates are by row and by column, or by channel and by position");
+}
+
 // A gate in the layout that the kernels read, in float32; its own memory if that is so already.
 class Values {
    public:
-    Values(const Tensor& gate, const Map& map) : kind(kind_of(gate, map)) {
+    Values(const Tensor& gate, const Map& map, Kind k) : kind(k) {
         if (kind == NONE) return;
         const int64_t size = gate.numel();
         image = size / map.n;

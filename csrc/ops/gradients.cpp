@@ -61,7 +61,8 @@ std::pair<Tensor, Tensor> gradients_of_gates(const Tensor& dy, const Tensor& x, 
                                              const Tensor& b) {
     const Map map(x);
     check_gradient(dy, x, map);
-    const Values va(a, map), vb(b, map);
+    const auto [kind_a, kind_b] = kinds_of(a, b, map);
+    const Values va(a, map, kind_a), vb(b, map, kind_b);
     Gradient da(a, va.kind, map), db(b, vb.kind, map);
     typed(x, [&](auto* data) {
         const auto* from = static_cast<decltype(data)>(dy.data);

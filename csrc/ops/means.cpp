@@ -4,8 +4,7 @@
 
 namespace convattn {
 
-void strip_means(Stack stack, uint64_t, uint64_t) {
-    const Tensor x = take(stack[0]);
+std::pair<Tensor, Tensor> strip_means_of(const Tensor& x) {
     const Map map(x);
     const auto [channels, height, width] = map.shape;
     Tensor rows = empty({map.n, channels, height}, x.dtype);
@@ -36,6 +35,12 @@ void strip_means(Stack stack, uint64_t, uint64_t) {
     });
     r.finish();
     k.finish();
+    return {std::move(rows), std::move(columns)};
+}
+
+void strip_means(Stack stack, uint64_t, uint64_t) {
+    const Tensor x = take(stack[0]);
+    auto [rows, columns] = strip_means_of(x);
     stack[0] = rows.release();
     stack[1] = columns.release();
 }

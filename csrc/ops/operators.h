@@ -30,5 +30,7 @@ void triplet_step(Stack stack, uint64_t inputs, uint64_t outputs);
 void triplet_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void global_context(Stack stack, uint64_t inputs, uint64_t outputs);
 void local_attention(Stack stack, uint64_t inputs, uint64_t outputs);
+void local_attention_step(Stack stack, uint64_t inputs, uint64_t outputs);
+void local_attention_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 
 }  // namespace convattn

@@ -9,6 +9,8 @@ namespace convattn {
 
 // (N, C) of a map's type.
 Tensor means_of(const Tensor& x);
+// (N, C, H) and (N, C, W).
+std::pair<Tensor, Tensor> strip_means_of(const Tensor& x);
 
 // x * a * b + (a value for each channel, or one for each row and one for each column); what is
 // missing is an empty handle.

@@ -43,6 +43,8 @@ __attribute__((visibility("default"))) int32_t convattn_register() {
         implement("triplet_gradients", triplet_gradients);
         implement("global_context", global_context);
         implement("local_attention", local_attention);
+        implement("local_attention_step", local_attention_step);
+        implement("local_attention_gradients", local_attention_gradients);
         implement("strip_means", strip_means);
         implement("global_mean", global_mean);
         implement("apply_gates", apply_gates);

@@ -25,6 +25,10 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "eca-1": ("eca", {"kernel_size": 1}),
     "eca-17": ("eca", {"kernel_size": 17}),
     "eca-circular": ("eca", {"circular": True, "kernel_size": 9}),
+    "ela": ("ela", {"norm_groups": 1}),
+    "ela-large": ("ela", {"scale": "large", "norm_groups": 1}),
+    "ela-paper": ("ela", {"variant": "paper", "norm_groups": 1}),
+    "ela-timm": ("ela", {"variant": "timm"}),
     "cbam": ("cbam", {}),
     "cbam-paper": ("cbam", {"variant": "paper", "kernel_size": 3}),
     "cbam-timm": ("cbam", {"variant": "timm"}),
@@ -33,7 +37,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # few places, long rows, channels that fill no vector, more images than threads
 SIZES = [
-    (2, 16, 1, 1), (2, 48, 1, 40), (3, 33, 7, 7), (2, 64, 17, 18), (1, 16, 70, 130), (5, 20, 4, 3),
+    (2, 16, 1, 1), (2, 48, 1, 40), (3, 36, 7, 7), (2, 64, 17, 18), (1, 16, 70, 130), (5, 20, 4, 3),
     (1, 192, 28, 9), (16, 24, 6, 5),
 ]  # fmt: skip
 

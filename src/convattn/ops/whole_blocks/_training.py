@@ -104,6 +104,8 @@ class _Step(torch.autograd.Function):
         parameters, kept = tuple(saved[: ctx.count]), tuple(saved[ctx.count :])
         wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:])
         if torch.is_grad_enabled():
+            # a parameter may be there twice: each of them has a gradient of its own
+            x, *parameters = [None if t is None else t.view_as(t) for t in (x, *parameters)]
             inputs = [t for t, need in zip((x, *parameters), wanted, strict=True) if need]
             y = ctx.training.steps(x, ctx.settings, *parameters)
             found = iter(torch.autograd.grad(y, inputs, dy, create_graph=True))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
+from convattn.ops.whole_blocks._local_training import TRAINING, Settings
 from convattn.ops.whole_blocks._operator import define, runs_on, values_of
+from convattn.ops.whole_blocks._training import full, train
 
 __all__ = ["local_attention"]
 
@@ -32,7 +35,8 @@ def local_attention(
     Returns:
         The output, or None where the kernel does not take this.
     """
-    if not runs_on(x):
+    gradients = torch.is_grad_enabled()
+    if not runs_on(x, gradients):
         return None
     values: list[Tensor | None] = []
     for conv, norm in axes:
@@ -41,4 +45,9 @@ def local_attention(
             return None
         values += (kernel[0], *affine)
     norm = axes[0][1]
-    return _ela(x, *values, norm.num_groups, norm.eps, silu, scale)
+    settings = Settings(norm.num_groups, norm.eps, silu, scale)  # type: ignore[arg-type]
+    if not gradients:
+        return _ela(x, *values, *settings)
+    if torch.compiler.is_compiling() or not full(x, *values):
+        return None
+    return train(TRAINING, x, settings, tuple(values))
