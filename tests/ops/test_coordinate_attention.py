@@ -1,8 +1,7 @@
-"""Coordinate attention as one operator, in evaluation and training, against float64."""
+"""Coordinate attention as one operator in evaluation, against float64."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -124,74 +123,6 @@ def test_started_as_the_identity_it_returns_its_input() -> None:
         assert torch.equal(one_operator(block, x), x)
 
 
-def step(block: nn.Module, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
-    """Output, gradients and buffers after a training step."""
-    x = x.detach().requires_grad_()
-    y = block(x)
-    y.backward(dy.to(y.dtype))
-    values = {"y": y.detach(), "x": x.grad, **dict(block.named_buffers())}
-    return values | {name: p.grad for name, p in block.named_parameters()}
-
-
-def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
-    """Largest error of each, relative to its largest value; to that of all where it is zero.
-
-    So is the gradient of a bias that a norm takes away again, and a norm's of equal values.
-    """
-    sizes = {name: float(value.abs().max()) for name, value in exact.items()}
-    largest = max(sizes.values())
-    scales = {name: size if size > 1e-9 * largest else largest for name, size in sizes.items()}
-    return {n: float((found[n].double() - v).abs().max() / scales[n]) for n, v in exact.items()}
-
-
-@needs_kernels
-@pytest.mark.parametrize("layout", FORMATS)
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("training", [True, False], ids=["training", "frozen norm"])
-def test_a_training_step_is_that_of_float64(layout: str, options: str, training: bool) -> None:
-    threads = torch.get_num_threads()
-    for size in SIZES:
-        block = a_block(size[1], **OPTIONS[options]).train(training)
-        x = torch.randn(size).contiguous(memory_format=FORMATS[layout]) + 0.3
-        dy = torch.randn(size)
-        steps, double = copy.deepcopy(block), copy.deepcopy(block).double()
-        with ops.reference_only():
-            exact = step(double, x.double(), dy)
-            by_steps = errors(step(steps, x, dy), exact)
-        found = []
-        try:
-            for count in (1, 2):
-                torch.set_num_threads(count)
-                found.append(step(copy.deepcopy(block), x, dy))
-        finally:
-            torch.set_num_threads(threads)
-        assert found[0]["x"].stride() == found[0]["y"].stride() == x.stride()
-        for name, error in errors(found[0], exact).items():
-            # a norm over few places magnifies float32's rounding, of PyTorch's steps as well
-            assert error < max(1e-5, 3 * by_steps[name]), (size, name)
-            assert torch.equal(found[0][name], found[1][name]), (size, name)
-
-
-@needs_kernels
-@pytest.mark.parametrize(
-    "settings", [{"momentum": None}, {"momentum": 0.3, "eps": 0.1}, {"track_running_stats": False},
-                 {"affine": False}],
-    ids=str,
-)  # fmt: skip
-def test_running_statistics_are_batch_norms(settings: dict[str, Any]) -> None:
-    block = create_block("ca", 24).train()
-    block.bn1 = nn.BatchNorm2d(8, **settings)
-    other = copy.deepcopy(block)
-    for _ in range(3):
-        x = torch.randn(4, 24, 9, 6, requires_grad=True) * 3 + 1
-        y = block(x)
-        assert "_Step" in type(y.grad_fn).__name__
-        with ops.reference_only():
-            torch.testing.assert_close(y, other(x), rtol=1e-5, atol=1e-5)
-    for one, two in zip(block.buffers(), other.buffers(), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
-
-
 @needs_kernels
 def test_in_training_it_stands_aside_for_what_it_does_not_know() -> None:
     x = torch.randn(2, 16, 5, 6)
@@ -207,34 +138,3 @@ def test_in_training_it_stands_aside_for_what_it_does_not_know() -> None:
         assert taken(block, x) is None
     with torch.autocast("cpu"):
         assert taken(create_block("ca", 16).train(), x) is None
-
-
-@needs_kernels
-def test_gradients_are_given_where_they_are_wanted() -> None:
-    block, x = create_block("ca", 16).train().requires_grad_(False), torch.randn(2, 16, 5, 6)
-    block.conv_w.requires_grad_()
-    block(x).square().sum().backward()
-    assert x.grad is None
-    assert block.conv_w.weight.grad.abs().max() > 0
-    assert all(p.grad is None for p in [*block.conv1.parameters(), *block.conv_h.parameters()])
-
-
-@needs_kernels
-@pytest.mark.parametrize("layout", FORMATS)
-def test_a_steps_operators_are_registered_as_pytorch_wants(layout: str) -> None:
-    x = torch.randn(2, 16, 5, 6).contiguous(memory_format=FORMATS[layout])
-    b = create_block("ca", 16).requires_grad_(False)
-    n = b.bn1
-    arguments = (
-        x, b.conv1.weight, b.conv1.bias, n.running_mean, n.running_var, n.weight, n.bias, n.eps,
-        b.conv_h.weight, b.conv_h.bias, b.conv_w.weight, b.conv_w.bias, False, 1.0, True,
-        n.num_batches_tracked, 0.1,
-    )  # fmt: skip
-    space = torch.ops.convattn
-    torch.library.opcheck(space.coordinate_attention_step.default, arguments)
-    _, *kept = space.coordinate_attention_step(*arguments)
-    weights = (b.conv1.weight, b.conv_h.weight, b.conv_w.weight)
-    gradients = space.coordinate_attention_gradients.default
-    torch.library.opcheck(gradients, (x, x, *kept, *weights, False, 1.0, True))
-    with pytest.raises(RuntimeError, match="convattn operators"):
-        gradients(x, x, kept[0][:5], *kept[1:], *weights, False, 1.0, True)

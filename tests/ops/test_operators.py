@@ -393,3 +393,29 @@ def test_the_graph_of_a_step_is_freed(name: str, backward: bool) -> None:
         assert kept() is None
     finally:
         gc.enable()
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [(2, 8, 1, 1), (2, 8, 1, 5), (2, 8, 5, 1), (2, 1, 1, 4)], ids=str)
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_a_pair_of_gates_is_known_on_one_row_or_column(
+    pair: tuple[str, str], size: tuple[int, int, int, int]
+) -> None:
+    x, dy = torch.randn(size), torch.randn(size)
+    a, b = (torch.rand(KINDS[kind](*size)) for kind in pair)
+    near(torch.ops.convattn.apply_gates(x, a, b), x.double() * a * b)
+    da, db = torch.ops.convattn.gate_gradients(dy, x, a, b)
+    near(da, (dy.double() * x * b).sum_to_size(a.shape))
+    near(db, (dy.double() * x * a).sum_to_size(b.shape))
+
+
+@needs_kernels
+def test_another_pair_of_gates_is_refused() -> None:
+    x = torch.randn(2, 8, 4, 5)
+    a, b = torch.rand(2, 8, 1, 1), torch.rand(2, 8, 4, 1)
+    for call in (
+        lambda: torch.ops.convattn.apply_gates(x, a, b),
+        lambda: torch.ops.convattn.gate_gradients(x, x, a, b),
+    ):
+        with pytest.raises(RuntimeError, match="two gates are by row and by column"):
+            call()
