@@ -105,9 +105,9 @@ class _Step(torch.autograd.Function):
         wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:])
         if torch.is_grad_enabled():
             # a parameter may be there twice: each of them has a gradient of its own
-            x, *parameters = [None if t is None else t.view_as(t) for t in (x, *parameters)]
-            inputs = [t for t, need in zip((x, *parameters), wanted, strict=True) if need]
-            y = ctx.training.steps(x, ctx.settings, *parameters)
+            aliases = [None if t is None else t.view_as(t) for t in (x, *parameters)]
+            inputs = [t for t, need in zip(aliases, wanted, strict=True) if need]
+            y = ctx.training.steps(aliases[0], ctx.settings, *aliases[1:])
             found = iter(torch.autograd.grad(y, inputs, dy, create_graph=True))
             dx, *rest = [next(found) if need else None for need in wanted]
         else:
