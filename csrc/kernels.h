@@ -32,11 +32,6 @@ struct GateSum {
     float scale;
 };
 
-// y = channel * (x * position + shift) + added, with `shift` by position and `added` by channel.
-struct ShiftedGate {
-    Gate channel, position, shift, added;
-};
-
 struct Shape {
     int64_t channels, height, width;
 };
@@ -77,11 +72,6 @@ struct Gating {
                       int64_t first, int64_t last, Shape shape);
     void (*mean_gate_last)(GateSum gates, const GateSum* more, const T* x, const T* end, T* y,
                            T* limit, int64_t first, int64_t last, Shape shape);
-    // As ShiftedGate says, on an image.
-    void (*shifted_gate)(ShiftedGate gates, const T* x, const T* end, T* y, int64_t first,
-                         int64_t last, Shape shape);
-    void (*shifted_gate_last)(ShiftedGate gates, const T* x, const T* end, T* y, T* limit,
-                              int64_t first, int64_t last, Shape shape);
 };
 
 template <class T>
@@ -239,6 +229,51 @@ struct Extremes {
                         float* most, int32_t* where);
 };
 
+// dx = dy + the sum of channel[k][c] * position[k][i] for k = 0, 1, of one image. 16 values may be
+// read behind each.
+struct Outer {
+    const float *channel[2], *position[2];
+};
+
+// dx = dy * gate + plus + slope * (x - mean), of an image, with a value for each channel. 16 values
+// may be read behind each.
+struct Deviations {
+    const float *gate, *plus, *slope, *mean;
+};
+
+// dx = channel * (dy * position + shift) + plus, of an image: `channel` and `plus` have a value for
+// each channel, `position` and `shift` for each position. 16 values may be read behind each.
+struct Shifted {
+    const float *channel, *position, *shift, *plus;
+};
+
+// What training has of its own, float32: sums of differences from means, and gradients of maps to
+// which more leads than gates. The pointers are those of an image.
+struct MapTerms {
+    // Of each plane: the sums of x - mean and of its square.
+    void (*moments)(const float* x, const float* end, int64_t planes, int64_t size,
+                    const float* mean, float* sums, float* squares);
+    void (*moments_last)(const float* x, const float* end, Shape shape, int64_t first, int64_t last,
+                         const float* mean, float* sums, float* squares);
+    // Of planes [first, last); `end` of dy's memory.
+    void (*outer)(Outer terms, const float* dy, const float* end, float* dx, int64_t first,
+                  int64_t last, Shape shape);
+    // Of rows [first, last); `limit` ends what this thread may write.
+    void (*outer_last)(Outer terms, const float* dy, const float* end, float* dx,
+                       const float* limit, int64_t first, int64_t last, Shape shape);
+    // Likewise.
+    void (*shifted)(Shifted terms, const float* dy, const float* end, float* dx, int64_t first,
+                    int64_t last, Shape shape);
+    void (*shifted_last)(Shifted terms, const float* dy, const float* end, float* dx,
+                         const float* limit, int64_t first, int64_t last, Shape shape);
+    // Likewise; `size` is what may be read from dy and from x.
+    void (*deviations)(Deviations terms, const float* dy, const float* x, int64_t size, float* dx,
+                       int64_t first, int64_t last, Shape shape);
+    void (*deviations_last)(Deviations terms, const float* dy, const float* x, int64_t size,
+                            float* dx, const float* limit, int64_t first, int64_t last,
+                            Shape shape);
+};
+
 template <class T>
 struct Table {
     const Means<T>* means;
@@ -251,6 +286,7 @@ struct Kernels {
     const CoordinateNetwork* coordinate_network;
     const Layers* layers;
     const Extremes* extremes;
+    const MapTerms* map_terms;
     Table<float> full;
     Table<uint16_t> half;
     const char* name;

@@ -38,6 +38,7 @@ extern const convattn::Statistics<uint16_t> statistics_half;
 extern const convattn::CoordinateNetwork coordinate_network;
 extern const convattn::Layers layers;
 extern const convattn::Extremes extremes;
+extern const convattn::MapTerms map_terms;
 
 namespace {
 

@@ -5,7 +5,6 @@ namespace CONVATTN_ISA {
 namespace {
 
 using convattn::GateSum;
-using convattn::ShiftedGate;
 
 template <convattn::Sum S>
 struct Forward {
@@ -162,42 +161,6 @@ void mean_gate_last(GateSum gates, const GateSum* more, const T* x, const T* end
     }
 }
 
-template <class T>
-void shifted_gate(ShiftedGate gates, const T* x, const T* end, T* y, int64_t first, int64_t last,
-                  Shape shape) {
-    const int64_t size = shape.height * shape.width;
-    const T* limit = y + last * size;
-    for (int64_t p = first; p < last; ++p) {
-        const vf channel = splat(gates.channel.data[p]), added = splat(gates.added.data[p]);
-        for (int64_t from = 0; from < size; from += LANES) {
-            const int64_t i = size < LANES ? 0 : least(from, size - LANES), at = p * size + i;
-            const int64_t n = least(LANES, size);
-            const vf v = channel * (load_any(x + at, n, end) *
-                                        load_any(gates.position.data + i, n, gates.position.end) +
-                                    load_any(gates.shift.data + i, n, gates.shift.end)) +
-                         added;
-            store_within(y + at, v, n, limit);
-        }
-    }
-}
-
-template <class T>
-void shifted_gate_last(ShiftedGate gates, const T* x, const T* end, T* y, T* limit, int64_t first,
-                       int64_t last, Shape shape) {
-    const int64_t channels = shape.channels, n = least(LANES, channels);
-    for (int64_t i = first * shape.width; i < last * shape.width; ++i) {
-        const float position = gates.position.data[i], shift = gates.shift.data[i];
-        for (int64_t from = 0; from < channels; from += LANES) {
-            const int64_t c = channels < LANES ? 0 : least(from, channels - LANES);
-            const int64_t at = i * channels + c;
-            const vf v = load(gates.channel.data + c) *
-                             (load_any(x + at, n, end) * position + shift) +
-                         load(gates.added.data + c);
-            store_within(y + at, v, n, limit);
-        }
-    }
-}
-
 template <class Run>
 void with_sum(Gates gates, Added added, Run run) {
     if (added.sum == NOTHING) with_kinds<Forward<NOTHING>::Of>(gates, run);
@@ -224,8 +187,7 @@ void gate_last(Gates gates, Added added, const T* x, const T* end, T* y, T* limi
 
 template <class T>
 constexpr convattn::Gating<T> table() {
-    return {gate<T>,           gate_last<T>,    mean_gate<T>,
-            mean_gate_last<T>, shifted_gate<T>, shifted_gate_last<T>};
+    return {gate<T>, gate_last<T>, mean_gate<T>, mean_gate_last<T>};
 }
 const convattn::Gating<float> gating_full = table<float>();
 const convattn::Gating<uint16_t> gating_half = table<uint16_t>();

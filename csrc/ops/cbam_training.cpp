@@ -76,15 +76,15 @@ void through_pooling(const Map& map, const float* x, const Floats& mean, const f
     });
 }
 
-// The map's gradient: channel * (dy * position + shift) + added, and where the largest values lie.
+// The map's gradient, each with a margin: channel * (dy * position + shift) + plus, and what goes to
+// the largest values, over the channels and of each plane.
 struct MapGradient {
-    const Floats& channel;        // (N, C), as `added` and `of_plane`
-    const float* position;        // (N, H, W), as `shift` and `of_channels`
+    Floats channel, position;
     const Floats& shift;
-    const float* added;           // with a margin, as all but `position`
-    const float* of_channels;     // of the largest values over the channels
+    const float* plus;
+    const float* of_channels;
     const int32_t* in_channels;
-    const float* of_plane;        // of the largest value of each plane
+    const float* of_plane;
     const int32_t* in_plane;
 };
 
@@ -92,21 +92,18 @@ void write(const Map& map, const MapGradient& d, const float* dy, float* dx) {
     const int64_t channels = map.shape.channels, positions = map.positions;
     const int64_t of_c = map.last ? 1 : positions, of_i = map.last ? channels : 1;
     const float* end = dy + map.n * map.image;
-    const auto& gating = *kernels().full.gating;
+    const auto& kernel = *kernels().map_terms;
     parts(map, map.last, [&](int64_t n, int64_t first, int64_t last) {
         const int64_t c = n * channels, i = n * positions;
-        const auto upto = [](const float* from, int64_t size) { return Gate{from, from + size}; };
-        const ShiftedGate gates = {upto(d.channel.data() + c, channels + BEHIND),
-                                   upto(d.position + i, positions),
-                                   upto(d.shift.data() + i, positions + BEHIND),
-                                   upto(d.added + c, channels + BEHIND)};
+        const Shifted terms = {d.channel.data() + c, d.position.data() + i, d.shift.data() + i,
+                               d.plus + c};
         const float* from = dy + n * map.image;
         float* to = dx + n * map.image;
         if (map.last) {
-            gating.shifted_gate_last(gates, from, end, to, to + last * map.shape.width * channels,
-                                     first, last, map.shape);
+            const float* limit = to + last * map.shape.width * channels;
+            kernel.shifted_last(terms, from, end, to, limit, first, last, map.shape);
         } else {
-            gating.shifted_gate(gates, from, end, to, first, last, map.shape);
+            kernel.shifted(terms, from, end, to, first, last, map.shape);
         }
     });
     parallel(map.n, positions + channels, [&](int64_t n, int64_t until) {
@@ -216,6 +213,7 @@ void cbam_gradients(Stack stack, uint64_t, uint64_t) {
     check_kept(pooled, 2 * n * c);
     check_kept(hidden, 2 * n * m);
     check_kept(in_plane, n * c);
+    check_kept(norm, SpatialNorm::VALUES);
     check_kept(channel, n * c);
     const SpatialConvolution convolution(conv, height, width, false);
 
@@ -259,8 +257,8 @@ void cbam_gradients(Stack stack, uint64_t, uint64_t) {
     Tensor dx = empty_like(x), db2 = column_sums(data_of(d), n, floats({c}));
     for (int64_t i = 0; i < c; ++i) data_of(db2)[i] *= 2;
     write(map,
-          {with_margin(data_of(channel), n * c), data_of(position), d_mean, of_mean, d_most.data(),
-           places_of(in_channels), of_plane, places_of(in_plane)},
+          {with_margin(data_of(channel), n * c), with_margin(data_of(position), count), d_mean, of_mean,
+           d_most.data(), places_of(in_channels), of_plane, places_of(in_plane)},
           data_of(dy), data_of(dx));
     stack[0] = dx.release();
     stack[1] = gradient_of_weight(inner.data(), with_margin(data_of(pooled), 2 * n * c), 2 * n,

@@ -5,6 +5,7 @@
 // channels_last, (H, C), (W, C). Hidden values are (H + W, lanes), a hidden channel in a lane.
 #include "coordinate.h"
 #include "pieces.h"
+#include "running.h"
 
 namespace convattn {
 namespace {
@@ -143,15 +144,13 @@ Hidden hidden_of(const Plan& plan, const float* norm, bool relu) {
 }  // namespace
 
 // x, w1, b1?, mean?, variance?, gamma?, beta?, eps, wh, bh?, ww, bw?, relu, scale, batch, counter?,
-// momentum -> y, gates, strips, hidden values before the norm, norm (4, lanes). With a counter, of
-// batches, it is counted up, and the running mean and variance move by `momentum`, or are averages
-// of all batches if that is negative.
+// momentum -> y, gates, strips, hidden values before the norm, norm (4, lanes). The running mean
+// and variance move as in Running.
 void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
     const Coordinates given(stack);
     const Tensor &x = given.x, &mean = given.mean, &variance = given.variance;
     const bool relu = given.relu, batch = truth(stack[14]);
     const Tensor counter = take_optional(stack[15]);
-    double share = number(stack[16]);
 
     const Map map(x);
     const Plan plan(map, given.w1.numel() / map.shape.channels);
@@ -194,14 +193,7 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
     const Hidden every = {map.n * plan.places, plan.lanes, m, nullptr, nullptr, nullptr, relu};
     const double count = (double)(map.n * plan.places);
     std::vector<double> sums(2 * plan.lanes);
-    if (counter) {
-        if (!batch || !mean || !variance || counter.dtype != aoti_torch_dtype_int64() ||
-            mean.dtype != x.dtype || variance.dtype != x.dtype) {
-            refuse("running statistics are float32, their counter int64, and move in training");
-        }
-        const int64_t batches = ++*static_cast<int64_t*>(counter.data);
-        if (share < 0) share = 1 / (double)batches;
-    }
+    const Running running(mean, variance, counter, number(stack[16]), batch);
     if (batch) {
         network.moments(every, data_of(h), nullptr, sums.data());
         for (int64_t k = 0; k < m; ++k) normal[MEAN * plan.lanes + k] = (float)(sums[k] / count);
@@ -212,14 +204,7 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
         if (batch) {
             centre = normal[MEAN * plan.lanes + k];
             rate = 1 / std::sqrt(sums[plan.lanes + k] / count + given.eps);
-            const auto move = [&](const Tensor& running, double value) {
-                float& kept = data_of(running)[k];
-                kept = (float)((1 - share) * kept + share * value);
-            };
-            if (counter) {
-                move(mean, centre + at(bias, k, 0));
-                move(variance, sums[plan.lanes + k] / (count - 1));
-            }
+            running.move(k, centre + at(bias, k, 0), sums[plan.lanes + k] / (count - 1));
         } else {  // the bias moves the mean that is subtracted
             centre = (double)at(middle, k, 0) - at(bias, k, 0);
             if (variance) rate = 1 / std::sqrt((double)spread_of.values[k] + given.eps);

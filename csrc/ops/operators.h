@@ -22,6 +22,8 @@ void efficient_channel_attention(Stack stack, uint64_t inputs, uint64_t outputs)
 void efficient_channel_attention_step(Stack stack, uint64_t inputs, uint64_t outputs);
 void efficient_channel_attention_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void style_recalibration(Stack stack, uint64_t inputs, uint64_t outputs);
+void style_recalibration_step(Stack stack, uint64_t inputs, uint64_t outputs);
+void style_recalibration_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void cbam(Stack stack, uint64_t inputs, uint64_t outputs);
 void cbam_step(Stack stack, uint64_t inputs, uint64_t outputs);
 void cbam_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
@@ -29,6 +31,8 @@ void triplet(Stack stack, uint64_t inputs, uint64_t outputs);
 void triplet_step(Stack stack, uint64_t inputs, uint64_t outputs);
 void triplet_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void global_context(Stack stack, uint64_t inputs, uint64_t outputs);
+void global_context_step(Stack stack, uint64_t inputs, uint64_t outputs);
+void global_context_gradients(Stack stack, uint64_t inputs, uint64_t outputs);
 void local_attention(Stack stack, uint64_t inputs, uint64_t outputs);
 void local_attention_step(Stack stack, uint64_t inputs, uint64_t outputs);
 void local_attention_gradients(Stack stack, uint64_t inputs, uint64_t outputs);

@@ -35,6 +35,8 @@ __attribute__((visibility("default"))) int32_t convattn_register() {
         implement("efficient_channel_attention_step", efficient_channel_attention_step);
         implement("efficient_channel_attention_gradients", efficient_channel_attention_gradients);
         implement("style_recalibration", style_recalibration);
+        implement("style_recalibration_step", style_recalibration_step);
+        implement("style_recalibration_gradients", style_recalibration_gradients);
         implement("cbam", cbam);
         implement("cbam_step", cbam_step);
         implement("cbam_gradients", cbam_gradients);
@@ -42,6 +44,8 @@ __attribute__((visibility("default"))) int32_t convattn_register() {
         implement("triplet_step", triplet_step);
         implement("triplet_gradients", triplet_gradients);
         implement("global_context", global_context);
+        implement("global_context_step", global_context_step);
+        implement("global_context_gradients", global_context_gradients);
         implement("local_attention", local_attention);
         implement("local_attention_step", local_attention_step);
         implement("local_attention_gradients", local_attention_gradients);

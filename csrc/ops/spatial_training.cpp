@@ -103,15 +103,10 @@ void SpatialConvolution::backward(const std::vector<const float*>& pooled, const
 SpatialNorm::SpatialNorm(Stack stack)
     : mean_(take_optional(stack[0])), variance_(take_optional(stack[1])),
       gamma_(take_optional(stack[2])), beta_(take_optional(stack[3])), eps_(number(stack[4])),
-      batch_(truth(stack[5])), counter_(take_optional(stack[6])), momentum_(number(stack[7])) {
-    const int32_t full = aoti_torch_dtype_float32();
-    if (counter_ && (!batch_ || !mean_ || !variance_ || mean_.dtype != full ||
-                     variance_.dtype != full || counter_.dtype != aoti_torch_dtype_int64())) {
-        refuse("running statistics are float32, their counter int64, and move in training");
-    }
-}
+      batch_(truth(stack[5])),
+      running_(mean_, variance_, take_optional(stack[6]), number(stack[7]), batch_) {}
 
-void SpatialNorm::forward(const float* values, int64_t count, double* norm) {
+void SpatialNorm::forward(const float* values, int64_t count, double* norm) const {
     double mean = value_of(mean_, 0), rate = 1;
     if (batch_) {
         mean = long_sum(count, [&](int64_t i) { return values[i]; }) / (double)count;
@@ -120,16 +115,7 @@ void SpatialNorm::forward(const float* values, int64_t count, double* norm) {
             return from * from;
         });
         rate = 1 / std::sqrt(squares / (double)count + eps_);
-        if (counter_) {
-            const int64_t batches = ++*static_cast<int64_t*>(counter_.data);
-            const double share = momentum_ < 0 ? 1 / (double)batches : momentum_;
-            const auto move = [&](const Tensor& running, double value) {
-                auto* kept = static_cast<float*>(running.data);
-                *kept = (float)((1 - share) * *kept + share * value);
-            };
-            move(mean_, mean);
-            move(variance_, squares / (double)(count - 1));
-        }
+        running_.move(0, mean, squares / (double)(count - 1));
     } else if (variance_) {
         rate = 1 / std::sqrt(value_of(variance_, 1) + eps_);
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "operators.h"
+#include "running.h"
 #include "training.h"
 
 namespace convattn {
@@ -28,15 +29,15 @@ class SpatialConvolution {
 };
 
 // Of one channel. It takes eight arguments: mean?, variance?, gamma?, beta?, eps, batch, counter?,
-// momentum. With `batch` the norm is by the values' own statistics; with a counter, of batches, it
-// is counted up, and the running ones move by `momentum`, or are averages if that is negative.
+// momentum. With `batch` the norm is by the values' own statistics; the running ones move as in
+// Running.
 class SpatialNorm {
    public:
     enum { MEAN, RATE, SLOPE, OFFSET, VALUES };  // slope * (value - mean) + offset
 
     explicit SpatialNorm(Stack stack);
     // From all values; `norm` is what is kept.
-    void forward(const float* values, int64_t count, double* norm);
+    void forward(const float* values, int64_t count, double* norm) const;
     // scale * sigmoid of the normed values.
     static void gates(const double* norm, const float* values, int64_t count, float scale,
                       float* to);
@@ -48,8 +49,7 @@ class SpatialNorm {
     Tensor mean_, variance_, gamma_, beta_;
     double eps_;
     bool batch_;
-    Tensor counter_;
-    double momentum_;
+    Running running_;
 };
 
 // Sums, in double, of `count` values of each image.

@@ -19,7 +19,7 @@ inline Tensor floats(const std::vector<int64_t>& sizes) {
 inline Tensor like(const Tensor& t) { return floats({t.sizes, t.sizes + t.dim}); }
 
 inline void check_map(const Tensor& x) {
-    if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
+    if (x.dtype != aoti_torch_dtype_float32() || x.dim != 4) refuse("expected a float32 map");
 }
 
 inline void check_kept(const Tensor& kept, int64_t count) {

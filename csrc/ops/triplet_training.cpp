@@ -240,6 +240,7 @@ void triplet_gradients(Stack stack, uint64_t, uint64_t) {
     const Plan plan(map);
     for (const Tensor* t : {&most, &where, &mean, &logits}) check_kept(*t, plan.total);
     check_kept(gates, plan.total + BEHIND);
+    check_kept(norm, BRANCHES * SpatialNorm::VALUES);
     const auto* normal = static_cast<const double*>(norm.data);
 
     Floats d(plan.total), d_most(plan.total), d_mean(plan.total + BEHIND);

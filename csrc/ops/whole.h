@@ -222,7 +222,7 @@ class Passes {
             });
     }
 
-   private:
+    // Reads x by channels.
     template <class Run>
     Pass channels(Run run) const {
         if (map_.last) {
@@ -244,6 +244,7 @@ class Passes {
                     }
                 }};
     }
+    // Writes y, by planes or for channels_last by rows.
     template <class Planes, class Rows>
     Pass output(Planes planes, Rows rows) const {
         const int64_t height = map_.shape.height, line = map_.image / height;
@@ -258,6 +259,8 @@ class Passes {
                     rows(room, x_ + n * map_.image, y, y + last * line, first, last);
                 }};
     }
+
+   private:
     Gate of(float* room, Kind kind, int64_t at) const {
         if (kind == NONE) return {nullptr, nullptr};
         const auto [c, h, w] = map_.shape;

@@ -81,6 +81,8 @@ class SRM(GateBlock):
             self.cfc.copy_(torch.where(self.cfc.any(), self.cfc, 1.0))
 
     def _whole(self, x: Tensor) -> Tensor | None:
+        if self.training and x.shape[0] == 1:
+            return None  # for `gates` to refuse
         return style_recalibration(
             x, self.cfc, self.bn, unbiased=self.variant == "authors", scale=self.gate_scale
         )

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convattn.ops._library import CPU, OPERATORS
-from convattn.ops.whole_blocks._training import NormStep, Parameters, Training, normed
+from convattn.ops.whole_blocks._operator import Statistics
+from convattn.ops.whole_blocks._training import Parameters, Training
 
 __all__ = ["TRAINING", "Settings"]
 
@@ -32,7 +33,7 @@ _gradients = torch.ops.convattn.cbam_gradients.default
 class Settings(NamedTuple):
     """The norm, the order of the convolution's inputs, and the gates' scale."""
 
-    norm: NormStep
+    norm: Statistics
     maximum_first: bool
     scale: float
 
@@ -70,12 +71,12 @@ def _steps(
 ) -> Tensor:
     norm, maximum_first, scale = settings
     pooled = (x.mean((2, 3)), x.flatten(2).max(2).values)
-    logits = [F.linear(F.relu(F.linear(z, w1, b1)), w2, b2) for z in pooled]
-    x = x * (scale * torch.sigmoid(logits[0] + logits[1]))[..., None, None]
+    mean, most = (F.linear(F.relu(F.linear(z, w1, b1)), w2, b2) for z in pooled)
+    x = x * (scale * torch.sigmoid(mean + most))[..., None, None]
     planes = (x.mean(1), x.max(1).values)
     stacked = torch.stack(planes[::-1] if maximum_first else planes, 1)
-    gate = normed(F.conv2d(stacked, conv, padding=conv.shape[-1] // 2), norm, gamma, beta)
-    return x * (scale * torch.sigmoid(gate))
+    logits = F.conv2d(stacked, conv, padding=conv.shape[-1] // 2)
+    return x * (scale * torch.sigmoid(norm.normed(logits, gamma, beta)))
 
 
 # parameters: w1, b1, w2, b2, conv, and the norm's gamma and beta

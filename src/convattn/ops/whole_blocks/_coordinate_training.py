@@ -14,7 +14,8 @@ from torch import Tensor
 
 from convattn.ops._library import CPU, OPERATORS
 from convattn.ops.mix_channels import mix_channels
-from convattn.ops.whole_blocks._training import NormStep, Parameters, Training, normed
+from convattn.ops.whole_blocks._operator import Statistics
+from convattn.ops.whole_blocks._training import Parameters, Training
 
 __all__ = ["TRAINING", "Settings"]
 
@@ -34,18 +35,18 @@ _gradients = torch.ops.convattn.coordinate_attention_gradients.default
 
 
 class Settings(NamedTuple):
-    """The norm, the activation, and the gates' scale."""
+    """Of a step: the norm's statistics, the activation, the gates' scale."""
 
-    norm: NormStep
+    norm: Statistics
     relu: bool
     scale: float
 
 
 def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
     w1, b1, gamma, beta, wh, bh, ww, bw = parameters
-    (mean, variance, eps, *moving), relu, scale = settings
+    (mean, variance, eps, *moving), *rest = settings
     made: tuple[Tensor, ...] = _step.redispatch(
-        CPU, x, w1, b1, mean, variance, gamma, beta, eps, wh, bh, ww, bw, relu, scale, *moving
+        CPU, x, w1, b1, mean, variance, gamma, beta, eps, wh, bh, ww, bw, *rest, *moving
     )
     return made
 
@@ -79,7 +80,7 @@ def _steps(
     """The same by operators that have gradients themselves."""
     norm, relu, scale = settings
     f = mix_channels(torch.cat((x.mean(3), x.mean(2)), 2), w1, b1)
-    f = normed(f, norm, gamma, beta)
+    f = norm.normed(f, gamma, beta)
     f = F.relu(f) if relu else F.hardswish(f)
     fh, fw = f.split(x.shape[2:], 2)
     rows = scale * torch.sigmoid(mix_channels(fh, wh, bh))

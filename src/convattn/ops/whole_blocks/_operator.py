@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.ops._library import CPU, OPERATORS, takes
+from convattn.ops.whole_blocks._training import full
 
-__all__ = ["Layer", "Norm", "define", "norm_of", "readable", "runs_on", "values_of"]
+__all__ = [
+    "Layer",
+    "Norm",
+    "Statistics",
+    "define",
+    "norm_of",
+    "readable",
+    "runs_on",
+    "statistics_of",
+    "values_of",
+]
 
 Layer = tuple[Tensor | None, Tensor | None]  # weight and bias
 Norm = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, float]
 _DTYPES = (torch.float32, torch.bfloat16)
 _NO_NORM: Norm = (None, None, None, None, 0.0)
+
+
+class Statistics(NamedTuple):
+    """Of a batch norm in a training step: its running mean and variance, and its eps.
+
+    Attributes:
+        batch: the norm is by the batch's own mean and variance.
+        counter: of the batches; with it the running mean and variance move.
+        momentum: by which they do; negative for averages of all batches.
+    """
+
+    mean: Tensor | None
+    variance: Tensor | None
+    eps: float
+    batch: bool
+    counter: Tensor | None
+    momentum: float
+
+    def normed(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+        """x behind the norm, the running statistics not moved; for `Training.steps`."""
+        if not self.batch and self.mean is None:
+            return x
+        own = (None, None) if self.batch else (self.mean, self.variance)
+        return F.batch_norm(x, *own, gamma, beta, self.batch, 0.0, self.eps)
 
 
 def define(name: str, arguments: str) -> Callable[..., Tensor]:
@@ -70,6 +106,20 @@ def norm_of(norm: nn.Module | None, kind: type[nn.Module]) -> Norm | None:
     if affine is None or norm.training or mean is None or not readable(mean, variance):
         return None
     return mean, variance, *affine, norm.eps  # type: ignore[return-value]
+
+
+def statistics_of(norm: Any) -> Statistics | None:
+    """A batch norm's, in training or frozen; None if a training step does not take them."""
+    if norm is None:
+        return Statistics(None, None, 0.0, False, None, 0.0)
+    mean, variance = norm._buffers["running_mean"], norm._buffers["running_var"]
+    if not readable(mean, variance) or not full(mean, variance):
+        return None
+    counter, momentum = None, 0.0
+    if norm.training:
+        counter = norm._buffers["num_batches_tracked"]
+        momentum = -1.0 if norm.momentum is None else norm.momentum
+    return Statistics(mean, variance, norm.eps, norm.training or mean is None, counter, momentum)
 
 
 def readable(*tensors: Tensor | None) -> bool:

@@ -6,12 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from convattn.ops.whole_blocks._operator import Layer, readable, values_of
-
-__all__ = ["NO_NORM", "NormStep", "Parameters", "Training", "full", "norm_step", "normed", "train"]
+__all__ = ["Parameters", "Training", "full", "train"]
 
 Parameters = tuple[Tensor | None, ...]
 
@@ -27,58 +24,17 @@ class Training(NamedTuple):
     """
 
     step: Callable[[Tensor, Any, Parameters], tuple[Tensor, ...]]
-    gradients: Callable[[Tensor, Tensor, Parameters, Any, Parameters], tuple[Tensor, ...]]
+    gradients: Callable[[Tensor, Tensor, Parameters, Any, Parameters], Parameters]
     steps: Callable[..., Tensor]
 
 
-class NormStep(NamedTuple):
-    """What a batch norm does in a step, besides its weight and bias.
+def train(training: Training, x: Tensor, settings: object, parameters: Parameters) -> Tensor | None:
+    """The block's output for a feature map (N, C, H, W).
 
-    Attributes:
-        mean: running mean, None where there is none.
-        variance: running variance.
-        eps: of the norm.
-        batch: the norm is by the batch's own mean and variance.
-        counter: of the batches; with it the running mean and variance move.
-        momentum: by which they do; negative for averages of all batches.
+    None while compiling, and where not all is float32.
     """
-
-    mean: Tensor | None
-    variance: Tensor | None
-    eps: float
-    batch: bool
-    counter: Tensor | None
-    momentum: float
-
-
-NO_NORM = NormStep(None, None, 0.0, False, None, 0.0)
-
-
-def norm_step(norm: Any, kind: type[nn.Module]) -> tuple[Layer, NormStep] | None:
-    """Weight and bias of a batch norm, and its step; None if it is not a plain one of that kind."""
-    affine = values_of(norm, kind)
-    if affine is None:
+    if torch.compiler.is_compiling() or not full(x, *parameters):
         return None
-    mean, variance = norm._buffers["running_mean"], norm._buffers["running_var"]
-    if not readable(mean, variance) or not full(mean, variance):
-        return None
-    counter = norm._buffers["num_batches_tracked"] if norm.training else None
-    momentum = -1.0 if norm.momentum is None else norm.momentum
-    return affine, NormStep(
-        mean, variance, norm.eps, norm.training or mean is None, counter, momentum
-    )
-
-
-def normed(x: Tensor, norm: NormStep, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-    """x behind the norm, without moving the running statistics; for `Training.steps`."""
-    if not norm.batch and norm.mean is None:
-        return x
-    own = (None, None) if norm.batch else (norm.mean, norm.variance)
-    return F.batch_norm(x, *own, gamma, beta, norm.batch, 0.0, norm.eps)
-
-
-def train(training: Training, x: Tensor, settings: object, parameters: Parameters) -> Tensor:
-    """The block's output for a feature map (N, C, H, W)."""
     y: Tensor = _Step.apply(x, training, settings, *parameters)
     return y
 
@@ -106,7 +62,7 @@ class _Step(torch.autograd.Function):
         if torch.is_grad_enabled():
             # a parameter may be there twice: each of them has a gradient of its own
             aliases = [None if t is None else t.view_as(t) for t in (x, *parameters)]
-            inputs = [t for t, need in zip(aliases, wanted, strict=True) if need]
+            inputs = [t for t, need in zip(aliases, wanted, strict=True) if need and t is not None]
             y = ctx.training.steps(aliases[0], ctx.settings, *aliases[1:])
             found = iter(torch.autograd.grad(y, inputs, dy, create_graph=True))
             dx, *rest = [next(found) if need else None for need in wanted]

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convattn.ops._library import CPU, OPERATORS
-from convattn.ops.whole_blocks._training import NormStep, Parameters, Training, normed
+from convattn.ops.whole_blocks._operator import Statistics
+from convattn.ops.whole_blocks._training import Parameters, Training
 
 __all__ = ["TRAINING", "Settings"]
 
@@ -36,7 +37,7 @@ _gradients = torch.ops.convattn.triplet_gradients.default
 class Settings(NamedTuple):
     """The norms of the branches (C, W), (H, C), (H, W), and the gates' scale."""
 
-    norms: tuple[NormStep, ...]
+    norms: tuple[Statistics, ...]
     scale: float
 
 
@@ -66,7 +67,7 @@ def _steps(x: Tensor, settings: Settings, *parameters: Tensor) -> Tensor:
         turned = x.transpose(1, axis)
         pooled = torch.stack((turned.max(1).values, turned.mean(1)), 1)
         logits = F.conv2d(pooled, weight, padding=weight.shape[-1] // 2)
-        logits = normed(logits, settings.norms[branch], gamma, beta)
+        logits = settings.norms[branch].normed(logits, gamma, beta)
         gates.append(torch.sigmoid(logits).transpose(1, axis))
     return x * (settings.scale / 3 * (gates[0] + gates[1] + gates[2]))
 

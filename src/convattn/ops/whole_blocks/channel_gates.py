@@ -6,8 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from convattn.ops.whole_blocks._channel_training import ECA, SE
-from convattn.ops.whole_blocks._operator import define, norm_of, readable, runs_on, values_of
-from convattn.ops.whole_blocks._training import Training, full, train
+from convattn.ops.whole_blocks._operator import (
+    define,
+    norm_of,
+    readable,
+    runs_on,
+    statistics_of,
+    values_of,
+)
+from convattn.ops.whole_blocks._style_training import SRM
+from convattn.ops.whole_blocks._training import train
 
 __all__ = ["efficient_channel_attention", "squeeze_excitation", "style_recalibration"]
 
@@ -48,7 +56,7 @@ def squeeze_excitation(
     if first is None or second is None:
         return None
     if gradients:
-        return _trained(SE, x, (relu6, scale), *first, *second)
+        return train(SE, x, (relu6, scale), (*first, *second))
     return _se(x, *first, *second, relu6, scale)
 
 
@@ -73,7 +81,7 @@ def efficient_channel_attention(
     if values is None:
         return None
     if gradients:
-        return _trained(ECA, x, (circular, scale), values[0])
+        return train(ECA, x, (circular, scale), values[:1])
     return _eca(x, values[0], circular, scale)
 
 
@@ -85,22 +93,21 @@ def style_recalibration(
     Args:
         x: feature map (N, C, H, W).
         weights: w, (C, 2).
-        norm: BN in evaluation.
+        norm: BN, over C.
         unbiased: the variance divides by HW - 1.
         scale: of the gate.
 
     Returns:
         The output, or None where the kernel does not take this.
     """
-    if not runs_on(x) or not readable(weights):
+    gradients = torch.is_grad_enabled()
+    if not runs_on(x, gradients) or not readable(weights):
         return None
+    if gradients:
+        affine = values_of(norm, nn.BatchNorm1d)
+        statistics = None if affine is None else statistics_of(norm)
+        if affine is None or statistics is None or (statistics.batch and x.shape[0] == 1):
+            return None  # PyTorch says why one value has no statistics
+        return train(SRM, x, (statistics, unbiased, scale), (weights, *affine))
     values = norm_of(norm, nn.BatchNorm1d)
     return None if values is None else _srm(x, weights, *values, unbiased, scale)
-
-
-def _trained(
-    training: Training, x: Tensor, settings: tuple[bool, float], *parameters: Tensor | None
-) -> Tensor | None:
-    if torch.compiler.is_compiling() or not full(x, *parameters):
-        return None
-    return train(training, x, settings, parameters)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from convattn.ops.whole_blocks._context_training import GC
 from convattn.ops.whole_blocks._operator import define, runs_on, values_of
+from convattn.ops.whole_blocks._training import train
 
 __all__ = ["global_context"]
 
@@ -30,10 +33,13 @@ def global_context(
     Returns:
         The output, or None where the kernel does not take this.
     """
-    if not runs_on(x):
+    gradients = torch.is_grad_enabled()
+    if not runs_on(x, gradients):
         return None
     key, affine = values_of(mask, nn.Conv2d), values_of(norm, nn.LayerNorm)
     first, second = values_of(fc1, nn.Linear), values_of(fc2, nn.Linear)
     if key is None or affine is None or first is None or second is None:
         return None
+    if gradients:
+        return train(GC, x, norm.eps, (*key, *first, *affine, *second))
     return _gc(x, key[0], *first, *affine, norm.eps, *second)

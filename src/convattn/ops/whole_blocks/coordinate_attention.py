@@ -8,8 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from convattn.ops.whole_blocks._coordinate_training import TRAINING, Settings
-from convattn.ops.whole_blocks._operator import Layer, define, norm_of, runs_on, values_of
-from convattn.ops.whole_blocks._training import NO_NORM, full, norm_step, train
+from convattn.ops.whole_blocks._operator import (
+    Layer,
+    define,
+    norm_of,
+    runs_on,
+    statistics_of,
+    values_of,
+)
+from convattn.ops.whole_blocks._training import full, train
 
 __all__ = ["coordinate_attention"]
 
@@ -66,13 +73,9 @@ def _with_gradients(
     x: Tensor, first: Layer, norm: Any, rows: Layer, columns: Layer, relu: bool,
     scale: float,
 ) -> Tensor | None:  # fmt: skip
-    if torch.compiler.is_compiling():
+    affine = (None, None) if norm is None else values_of(norm, nn.BatchNorm2d)
+    statistics = None if affine is None else statistics_of(norm)
+    if affine is None or statistics is None:
         return None
-    found = ((None, None), NO_NORM) if norm is None else norm_step(norm, nn.BatchNorm2d)
-    if found is None:
-        return None
-    affine, own = found
-    if not full(*first, *affine, *rows, *columns):
-        return None
-    settings = Settings(own, relu, scale)
+    settings = Settings(statistics, relu, scale)
     return train(TRAINING, x, settings, (*first, *affine, *rows, *columns))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from convattn.ops.whole_blocks._local_training import TRAINING, Settings
 from convattn.ops.whole_blocks._operator import define, runs_on, values_of
-from convattn.ops.whole_blocks._training import full, train
+from convattn.ops.whole_blocks._training import train
 
 __all__ = ["local_attention"]
 
@@ -48,6 +48,4 @@ def local_attention(
     settings = Settings(norm.num_groups, norm.eps, silu, scale)  # type: ignore[arg-type]
     if not gradients:
         return _ela(x, *values, *settings)
-    if torch.compiler.is_compiling() or not full(x, *values):
-        return None
     return train(TRAINING, x, settings, tuple(values))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from convattn.ops.whole_blocks import _cbam_training, _triplet_training
-from convattn.ops.whole_blocks._operator import define, norm_of, runs_on, values_of
-from convattn.ops.whole_blocks._training import NO_NORM, Parameters, full, norm_step, train
+from convattn.ops.whole_blocks._operator import define, norm_of, runs_on, statistics_of, values_of
+from convattn.ops.whole_blocks._training import Parameters, train
 
 __all__ = ["cbam", "triplet"]
 
@@ -78,10 +78,11 @@ def triplet(
     Returns:
         The output, or None where the kernel does not take this.
     """
-    if torch.is_grad_enabled():
-        return _trained_triplet(x, branches, scale)
-    if not runs_on(x):
+    gradients = torch.is_grad_enabled()
+    if not runs_on(x, gradients):
         return None
+    if gradients:
+        return _trained_triplet(x, branches, scale)
     values: list[Tensor | float | None] = []
     for conv, norm in branches:
         kernel, own = values_of(conv, nn.Conv2d), norm_of(norm, nn.BatchNorm2d)
@@ -94,34 +95,28 @@ def triplet(
 def _trained_cbam(
     x: Tensor, layers: Parameters, norm: nn.Module | None, maximum_first: bool, scale: float
 ) -> Tensor | None:
-    if torch.compiler.is_compiling():
-        return None
-    found = ((None, None), NO_NORM) if norm is None else norm_step(norm, nn.BatchNorm2d)
-    if found is None:
-        return None
-    affine, own = found
-    if not full(x, *layers, *affine) or (own.batch and x.numel() == x.shape[1]):
-        return None
-    return train(_cbam_training.TRAINING, x, _cbam_training.Settings(own, maximum_first, scale),
-                 (*layers, *affine))  # fmt: skip
+    affine = (None, None) if norm is None else values_of(norm, nn.BatchNorm2d)
+    statistics = None if affine is None else statistics_of(norm)
+    if affine is None or statistics is None or (statistics.batch and x.numel() == x.shape[1]):
+        return None  # of one value PyTorch says why it has no statistics
+    settings = _cbam_training.Settings(statistics, maximum_first, scale)
+    return train(_cbam_training.TRAINING, x, settings, (*layers, *affine))
 
 
 def _trained_triplet(
     x: Tensor, branches: Sequence[tuple[nn.Module, nn.Module]], scale: float
 ) -> Tensor | None:
-    if torch.compiler.is_compiling() or not runs_on(x, gradients=True) or not full(x):
-        return None
     n, c, h, w = x.shape
     parameters: list[Tensor | None] = []
     norms = []
     for (conv, norm), places in zip(branches, (c * w, h * c, h * w), strict=True):
-        kernel, found = values_of(conv, nn.Conv2d), norm_step(norm, nn.BatchNorm2d)
-        if kernel is None or found is None:
+        kernel, affine = values_of(conv, nn.Conv2d), values_of(norm, nn.BatchNorm2d)
+        statistics = None if affine is None else statistics_of(norm)
+        if kernel is None or affine is None or statistics is None:
             return None
-        affine, own = found
-        if not full(kernel[0], *affine) or (own.batch and n * places == 1):
-            return None
+        if statistics.batch and n * places == 1:
+            return None  # likewise
         parameters += kernel[0], *affine
-        norms.append(own)
+        norms.append(statistics)
     settings = _triplet_training.Settings(tuple(norms), scale)
     return train(_triplet_training.TRAINING, x, settings, tuple(parameters))
