@@ -1,6 +1,7 @@
 // CBAM in training: the block's step forward, and its gradients. float32.
 //
-// The MLP sees the means of all images, then their largest values: (2 N, C) pooled, (2 N, m) hidden.
+// The MLP sees the means of all images, then their largest values: pooled are (2 N, C), hidden
+// values (2 N, m).
 #include "operators.h"
 #include "spatial_training.h"
 
@@ -76,8 +77,8 @@ void through_pooling(const Map& map, const float* x, const Floats& mean, const f
     });
 }
 
-// The map's gradient, each with a margin: channel * (dy * position + shift) + plus, and what goes to
-// the largest values, over the channels and of each plane.
+// The map's gradient, each with a margin: channel * (dy * position + shift) + plus, and what goes
+// to the largest values, over the channels and of each plane.
 struct MapGradient {
     Floats channel, position;
     const Floats& shift;
@@ -130,8 +131,8 @@ std::vector<T> ordered(bool maximum_first, T most, T mean) {
 
 }  // namespace
 
-// x, w1, b1, w2, b2, conv, a norm's eight, maximum_first, scale -> y, pooled (2 N, C), places of the
-// largest values (N, C), hidden values (2 N, m), channel gate, largest values over the channels
+// x, w1, b1, w2, b2, conv, a norm's eight, maximum_first, scale -> y, pooled (2 N, C), places of
+// the largest values (N, C), hidden values (2 N, m), channel gate, largest values over the channels
 // (N, H, W), their places, means, logits, norm, gate of positions
 void cbam_step(Stack stack, uint64_t, uint64_t) {
     const Tensor x = take(stack[0]), w1 = take(stack[1]), b1 = take_optional(stack[2]);
@@ -225,13 +226,13 @@ void cbam_gradients(Stack stack, uint64_t, uint64_t) {
                           data_of(d_position), data_of(d_gamma), data_of(d_beta));
     const int64_t values = conv.numel();
     Floats d_most(count), d_mean(count + BEHIND), of_images(n * values);
-    parallel(n, 128 * map.positions, [&, &d_position = d_position, c = c](int64_t i, int64_t until) {
+    const float* d_logits = data_of(d_position);
+    parallel(n, 128 * map.positions, [&, c = c](int64_t i, int64_t until) {
         for (; i < until; ++i) {
             const int64_t at = i * map.positions;
             convolution.backward(
                 ordered<const float*>(maximum_first, data_of(most) + at, data_of(mean) + at),
-                data_of(d_position) + at,
-                ordered(maximum_first, d_most.data() + at, d_mean.data() + at),
+                d_logits + at, ordered(maximum_first, d_most.data() + at, d_mean.data() + at),
                 of_images.data() + i * values);
             for (int64_t k = 0; k < map.positions; ++k) d_mean[at + k] /= (float)c;
         }
@@ -251,14 +252,15 @@ void cbam_gradients(Stack stack, uint64_t, uint64_t) {
         if (!(value > 0)) inner[i] = 0;
         both[i % (n * m)] += value;
     }
-    network().product({inner.data(), m, 1, first.data(), c, 2 * n, m, c, d_pooled.data(), c, false});
+    network().product({inner.data(), m, 1, first.data(), c, 2 * n, m, c, d_pooled.data(), c,
+                       false});
     const float *of_mean = d_pooled.data(), *of_plane = of_mean + n * c;
     for (int64_t i = 0; i < n * c; ++i) d_pooled[i] /= (float)map.positions;
     Tensor dx = empty_like(x), db2 = column_sums(data_of(d), n, floats({c}));
     for (int64_t i = 0; i < c; ++i) data_of(db2)[i] *= 2;
     write(map,
-          {with_margin(data_of(channel), n * c), with_margin(data_of(position), count), d_mean, of_mean,
-           d_most.data(), places_of(in_channels), of_plane, places_of(in_plane)},
+          {with_margin(data_of(channel), n * c), with_margin(data_of(position), count), d_mean,
+           of_mean, d_most.data(), places_of(in_channels), of_plane, places_of(in_plane)},
           data_of(dy), data_of(dx));
     stack[0] = dx.release();
     stack[1] = gradient_of_weight(inner.data(), with_margin(data_of(pooled), 2 * n * c), 2 * n,

@@ -41,8 +41,8 @@ class Axis {
                                      out.data(), 0, groups_);
         copy(out, gates);
     }
-    // d, of the gates, becomes that of the convolved strips; gives that of the means, `by` times, and
-    // the image's parts of those of gamma and beta.
+    // d, of the gates, becomes that of the convolved strips; gives that of the means, `by` times,
+    // and the image's parts of those of gamma and beta.
     void backward(const float* convolved, const float* gates, const Parameter& gamma,
                   const Parameter& beta, bool silu, float scale, float by, float* d, float* dz,
                   float* d_gamma, float* d_beta) const {
@@ -78,7 +78,8 @@ class Axis {
     Floats convolve(const Floats& weight, const float* from) const {
         Floats in(channels_ * step_ + BEHIND), out(channels_ * wide_);
         for (int64_t c = 0; c < channels_; ++c) {
-            std::memcpy(in.data() + c * step_ + k_ / 2, from + c * length_, length_ * sizeof(float));
+            std::memcpy(in.data() + c * step_ + k_ / 2, from + c * length_,
+                        length_ * sizeof(float));
         }
         for (int64_t c = 0; c < channels_; ++c) {
             kernels().layers->convolve(
@@ -208,8 +209,9 @@ void local_attention_gradients(Stack stack, uint64_t, uint64_t) {
     const auto [z_rows, z_columns] = strips(x);
     float *d[] = {data_of(d_rows), data_of(d_columns)};
     float *dz[] = {data_of(z_rows), data_of(z_columns)};
-    Floats of_gamma[2], of_beta[2];
-    for (int a : {0, 1}) of_gamma[a].resize(images * channels), of_beta[a].resize(images * channels);
+    const int64_t affine = images * channels;
+    Floats of_gamma[] = {Floats(affine), Floats(affine)};
+    Floats of_beta[] = {Floats(affine), Floats(affine)};
     each(x, [&](int64_t a, int64_t n) {
         const int64_t at = n * layers.axes[a].strip(), c = n * channels;
         layers.axes[a].backward(data_of(kept[3 * a + 1]) + at, data_of(kept[3 * a + 2]) + at,

@@ -14,7 +14,8 @@ double long_sum(int64_t count, const Term& term) {
         for (int64_t k = 0; k < 8; ++k) part[k] += term(i + k);
     }
     for (; i < count; ++i) part[0] += term(i);
-    return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+    for (int64_t k = 1; k < 8; ++k) part[0] += part[k];
+    return part[0];
 }
 
 double value_of(const Tensor& t, double missing) {
