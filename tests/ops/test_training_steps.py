@@ -305,6 +305,8 @@ def test_it_stands_aside_for_what_it_does_not_know(form: str) -> None:
         assert a_block(form, 32)._whole(x) is None
     changes: list[Callable[[nn.Module], object]] = [
         lambda layer: layer.register_forward_hook(lambda *a: None),
+        lambda layer: layer.register_full_backward_hook(lambda *a: None),
+        lambda layer: layer.register_full_backward_pre_hook(lambda *a: None),
         lambda layer: nn.utils.parametrizations.weight_norm(layer),
     ]
     layers = [n for n, m in a_block(form, 32).named_children() if hasattr(m, "weight")]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +10,7 @@ from convattn.ops._library import CPU, OPERATORS
 from convattn.ops.whole_blocks._operator import Statistics
 from convattn.ops.whole_blocks._training import Parameters, Training
 
-__all__ = ["TRAINING", "Settings"]
+__all__ = ["CBAM"]
 
 OPERATORS.define(
     "cbam_step(Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, Tensor conv,"
@@ -30,12 +28,7 @@ _step = torch.ops.convattn.cbam_step.default
 _gradients = torch.ops.convattn.cbam_gradients.default
 
 
-class Settings(NamedTuple):
-    """The norm, the order of the convolution's inputs, and the gates' scale."""
-
-    norm: Statistics
-    maximum_first: bool
-    scale: float
+Settings = tuple[Statistics, bool, float]  # maximum_first, and the gates' scale
 
 
 def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
@@ -80,7 +73,7 @@ def _steps(
 
 
 # parameters: w1, b1, w2, b2, conv, and the norm's gamma and beta
-TRAINING = Training(_forward, _backward, _steps)
+CBAM = Training(_forward, _backward, _steps)
 
 
 @torch.library.register_fake("convattn::cbam_step", lib=OPERATORS)

@@ -6,8 +6,6 @@ pooling and gates keeps is as small as the gates. Gradients of gradients go thro
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +15,7 @@ from convattn.ops.mix_channels import mix_channels
 from convattn.ops.whole_blocks._operator import Statistics
 from convattn.ops.whole_blocks._training import Parameters, Training
 
-__all__ = ["TRAINING", "Settings"]
+__all__ = ["CA"]
 
 OPERATORS.define(
     "coordinate_attention_step(Tensor x, Tensor w1, Tensor? b1, Tensor(a!)? mean,"
@@ -34,12 +32,7 @@ _step = torch.ops.convattn.coordinate_attention_step.default
 _gradients = torch.ops.convattn.coordinate_attention_gradients.default
 
 
-class Settings(NamedTuple):
-    """Of a step: the norm's statistics, the activation, the gates' scale."""
-
-    norm: Statistics
-    relu: bool
-    scale: float
+Settings = tuple[Statistics, bool, float]  # relu, and the gates' scale
 
 
 def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
@@ -59,8 +52,9 @@ def _backward(
     parameters: Parameters,
 ) -> tuple[Tensor, ...]:
     w1, wh, ww = parameters[0], parameters[4], parameters[6]
+    norm, *rest = settings
     made: tuple[Tensor, ...] = _gradients.redispatch(
-        CPU, dy, x, *kept, w1, wh, ww, settings.relu, settings.scale, settings.norm.batch
+        CPU, dy, x, *kept, w1, wh, ww, *rest, norm.batch
     )
     return made
 
@@ -88,7 +82,7 @@ def _steps(
     return x * columns[:, :, None] * rows[..., None]
 
 
-TRAINING = Training(_forward, _backward, _steps)  # parameters: w1, b1, gamma, beta, wh, bh, ww, bw
+CA = Training(_forward, _backward, _steps)  # parameters: w1, b1, gamma, beta, wh, bh, ww, bw
 
 
 @torch.library.register_fake("convattn::coordinate_attention_step", lib=OPERATORS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch import Tensor
 from convattn.ops._library import CPU, OPERATORS
 from convattn.ops.whole_blocks._training import Parameters, Training
 
-__all__ = ["TRAINING", "Settings"]
+__all__ = ["ELA"]
 
 _LAYERS = (
     "Tensor conv_h, Tensor? gamma_h, Tensor? beta_h, Tensor conv_w, Tensor? gamma_w,"
@@ -27,13 +25,7 @@ _step = torch.ops.convattn.local_attention_step.default
 _gradients = torch.ops.convattn.local_attention_gradients.default
 
 
-class Settings(NamedTuple):
-    """Groups and eps of the norms, the activation, and the gates' scale."""
-
-    groups: int
-    eps: float
-    silu: bool
-    scale: float
+Settings = tuple[int, float, bool, float]  # groups and eps of the norms, silu, scale
 
 
 def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
@@ -60,7 +52,7 @@ def _steps(x: Tensor, settings: Settings, *parameters: Tensor) -> Tensor:
     return x * gates[0][..., None] * gates[1][:, :, None]
 
 
-TRAINING = Training(_forward, _backward, _steps)  # parameters: of each axis conv, gamma, beta
+ELA = Training(_forward, _backward, _steps)  # parameters: of each axis conv, gamma, beta
 
 
 @torch.library.register_fake("convattn::local_attention_step", lib=OPERATORS)

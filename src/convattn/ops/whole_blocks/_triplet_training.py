@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +10,7 @@ from convattn.ops._library import CPU, OPERATORS
 from convattn.ops.whole_blocks._operator import Statistics
 from convattn.ops.whole_blocks._training import Parameters, Training
 
-__all__ = ["TRAINING", "Settings"]
+__all__ = ["TRIPLET"]
 
 _AXES = ("_cw", "_hc", "_hw")
 _BRANCH = (
@@ -34,45 +32,44 @@ _step = torch.ops.convattn.triplet_step.default
 _gradients = torch.ops.convattn.triplet_gradients.default
 
 
-class Settings(NamedTuple):
-    """The norms of the branches (C, W), (H, C), (H, W), and the gates' scale."""
-
-    norms: tuple[Statistics, ...]
-    scale: float
+Settings = tuple[tuple[Statistics, ...], float]  # of the branches, and the gates' scale
 
 
 def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
+    norms, scale = settings
     arguments: list[object] = []
-    for branch, (mean, variance, *rest) in enumerate(settings.norms):
+    for branch, (mean, variance, *rest) in enumerate(norms):
         weight, gamma, beta = parameters[3 * branch : 3 * branch + 3]
         arguments += weight, mean, variance, gamma, beta, *rest
-    made: tuple[Tensor, ...] = _step.redispatch(CPU, x, *arguments, settings.scale)
+    made: tuple[Tensor, ...] = _step.redispatch(CPU, x, *arguments, scale)
     return made
 
 
 def _backward(
     dy: Tensor, x: Tensor, kept: Parameters, settings: Settings, parameters: Parameters
 ) -> tuple[Tensor, ...]:
-    batch = (norm.batch for norm in settings.norms)
+    norms, scale = settings
+    batch = (norm.batch for norm in norms)
     made: tuple[Tensor, ...] = _gradients.redispatch(
-        CPU, dy, x, *kept, *parameters[::3], *batch, settings.scale
+        CPU, dy, x, *kept, *parameters[::3], *batch, scale
     )
     return made
 
 
 def _steps(x: Tensor, settings: Settings, *parameters: Tensor) -> Tensor:
+    norms, scale = settings
     gates = []
     for branch, axis in enumerate((2, 3, 1)):
         weight, gamma, beta = parameters[3 * branch : 3 * branch + 3]
         turned = x.transpose(1, axis)
         pooled = torch.stack((turned.max(1).values, turned.mean(1)), 1)
         logits = F.conv2d(pooled, weight, padding=weight.shape[-1] // 2)
-        logits = settings.norms[branch].normed(logits, gamma, beta)
+        logits = norms[branch].normed(logits, gamma, beta)
         gates.append(torch.sigmoid(logits).transpose(1, axis))
-    return x * (settings.scale / 3 * (gates[0] + gates[1] + gates[2]))
+    return x * (scale / 3 * (gates[0] + gates[1] + gates[2]))
 
 
-TRAINING = Training(_forward, _backward, _steps)  # parameters: of each branch weight, gamma, beta
+TRIPLET = Training(_forward, _backward, _steps)  # parameters: of each branch weight, gamma, beta
 
 
 @torch.library.register_fake("convattn::triplet_step", lib=OPERATORS)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convattn.ops.whole_blocks._coordinate_training import TRAINING, Settings
+from convattn.ops.whole_blocks._coordinate_training import CA
 from convattn.ops.whole_blocks._operator import (
     Layer,
     define,
@@ -77,5 +77,4 @@ def _with_gradients(
     statistics = None if affine is None else statistics_of(norm)
     if affine is None or statistics is None:
         return None
-    settings = Settings(statistics, relu, scale)
-    return train(TRAINING, x, settings, (*first, *affine, *rows, *columns))
+    return train(CA, x, (statistics, relu, scale), (*first, *affine, *rows, *columns))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from convattn.ops.whole_blocks._local_training import TRAINING, Settings
+from convattn.ops.whole_blocks._local_training import ELA
 from convattn.ops.whole_blocks._operator import define, runs_on, values_of
 from convattn.ops.whole_blocks._training import train
 
@@ -45,7 +45,7 @@ def local_attention(
             return None
         values += (kernel[0], *affine)
     norm = axes[0][1]
-    settings = Settings(norm.num_groups, norm.eps, silu, scale)  # type: ignore[arg-type]
+    settings = norm.num_groups, norm.eps, silu, scale
     if not gradients:
         return _ela(x, *values, *settings)
-    return train(TRAINING, x, settings, tuple(values))
+    return train(ELA, x, settings, tuple(values))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from convattn.ops.whole_blocks import _cbam_training, _triplet_training
+from convattn.ops.whole_blocks._cbam_training import CBAM
 from convattn.ops.whole_blocks._operator import define, norm_of, runs_on, statistics_of, values_of
 from convattn.ops.whole_blocks._training import Parameters, train
+from convattn.ops.whole_blocks._triplet_training import TRIPLET
 
 __all__ = ["cbam", "triplet"]
 
@@ -99,8 +100,7 @@ def _trained_cbam(
     statistics = None if affine is None else statistics_of(norm)
     if affine is None or statistics is None or (statistics.batch and x.numel() == x.shape[1]):
         return None  # of one value PyTorch says why it has no statistics
-    settings = _cbam_training.Settings(statistics, maximum_first, scale)
-    return train(_cbam_training.TRAINING, x, settings, (*layers, *affine))
+    return train(CBAM, x, (statistics, maximum_first, scale), (*layers, *affine))
 
 
 def _trained_triplet(
@@ -118,5 +118,4 @@ def _trained_triplet(
             return None  # likewise
         parameters += kernel[0], *affine
         norms.append(statistics)
-    settings = _triplet_training.Settings(tuple(norms), scale)
-    return train(_triplet_training.TRAINING, x, settings, tuple(parameters))
+    return train(TRIPLET, x, (tuple(norms), scale), tuple(parameters))
