@@ -130,18 +130,6 @@ struct Network2 {
     int64_t from, length;        // the places of f that it takes
 };
 
-// out(i, v) = sum over k of a[i * row + k * step] * b[k * b_step + v], or added to it where the width
-// is in whole vectors. 16 values may be read behind b.
-struct Product {
-    const float* a;
-    int64_t row, step;
-    const float* b;
-    int64_t b_step, rows, length, width;
-    float* out;
-    int64_t out_step;
-    bool add;
-};
-
 // The hidden values of its training, (places, lanes): `count` channels, padded to vectors with room
 // for one more, which is 1 behind the activation, so that biases are weights. Arrays of lanes.
 struct Hidden {
@@ -159,7 +147,6 @@ struct CoordinateNetwork {
     void (*decode_last)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
                         float* to);
     // For training.
-    void (*product)(Product product);
     void (*activate)(Hidden hidden, const float* h, float* f);
     // Adds to sums, of each lane, the values or their squared distances from a centre.
     void (*moments)(Hidden hidden, const float* h, const float* centre, double* sums);
@@ -168,8 +155,6 @@ struct CoordinateNetwork {
     // d = slope * (d - constant - linear (h - mean)).
     void (*through_norm)(Hidden hidden, const float* h, const float* constant, const float* linear,
                          float* d);
-    void (*sigmoids)(float* values, int64_t n, float scale);
-    void (*through_sigmoid)(float* d, const float* gate, int64_t n, float scale);
 };
 
 enum class Act { NONE, RELU, RELU6, SIGMOID };
@@ -192,6 +177,18 @@ struct GroupNorm {
     float scale;
 };
 
+// out(i, v) = sum over k of a[i * row + k * step] * b[k * b_step + v], or added to it where the width
+// is in whole vectors. 16 values may be read behind b.
+struct Product {
+    const float* a;
+    int64_t row, step;
+    const float* b;
+    int64_t b_step, rows, length, width;
+    float* out;
+    int64_t out_step;
+    bool add;
+};
+
 struct Layers {
     // out = w z + bias, w (rows, length); the bias may be missing.
     void (*dense)(const float* w, const float* bias, int64_t rows, int64_t length, const float* z,
@@ -204,6 +201,11 @@ struct Layers {
     // Groups [first, last).
     void (*group_norm)(GroupNorm norm, float* values, int64_t first, int64_t last);
     void (*softmax)(float* values, int64_t size);
+    void (*product)(Product product);
+    // scale * sigmoid of each.
+    void (*sigmoids)(float* values, int64_t n, float scale);
+    // The gradient of such gates becomes that of what they are of.
+    void (*through_sigmoid)(float* d, const float* gate, int64_t n, float scale);
 };
 
 // Where largest values go, and where they lie along the axis that is left out; as Strip.

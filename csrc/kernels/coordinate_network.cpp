@@ -1,66 +1,9 @@
 // The small network of coordinate attention.
 #include "functions.h"
+#include "products.h"
 
 namespace CONVATTN_ISA {
 namespace {
-
-// The left factor of a product: element (i, k) is data[i * row + k * step].
-struct Factor {
-    const float* data;
-    int64_t row, step;
-};
-
-// out[i][v] = sum over k of w(i, k) * z[k][v], R rows of w (fewer are repeated) and V vectors of z.
-template <int R, int V>
-void product(Factor w, int64_t rows, int64_t length, const float* z, int64_t step, vf (*out)[V]) {
-    const float* row[R];
-    for (int i = 0; i < R; ++i) {
-        row[i] = w.data + least(i, rows - 1) * w.row;
-        for (int v = 0; v < V; ++v) out[i][v] = vf{};
-    }
-    for (int64_t from = 0; from < length; from += 4 * CHAIN) {
-        const int64_t to = least(length, from + 4 * CHAIN);
-        vf acc[R][V] = {};
-        for (int64_t k = from; k < to; ++k) {
-            vf value[V];
-            for (int v = 0; v < V; ++v) value[v] = load(z + k * step + v * LANES);
-            for (int i = 0; i < R; ++i) {
-                for (int v = 0; v < V; ++v) acc[i][v] += row[i][k * w.step] * value[v];
-            }
-        }
-        for (int i = 0; i < R; ++i) {
-            for (int v = 0; v < V; ++v) out[i][v] += acc[i][v];
-        }
-    }
-}
-
-// Calls put(row, place, vector) with all of w z, the rows of a place in order.
-template <int R, int V, class Put>
-void tiles(Factor w, int64_t first, int64_t last, int64_t length, const float* z, int64_t step,
-           int64_t from, int64_t to, const Put& put) {
-    vf out[R][V];
-    for (int64_t i = first; i < last; i += R) {
-        product<R, V>({w.data + i * w.row, w.row, w.step}, last - i, length, z + from, step, out);
-        for (int64_t k = 0; k < least(R, last - i); ++k) {
-            for (int v = 0; v < V && from + v * LANES < to; ++v) {
-                put(i + k, from + v * LANES, out[k][v]);
-            }
-        }
-    }
-}
-
-template <class Put>
-void multiply(Factor w, int64_t first, int64_t last, int64_t length, const float* z, int64_t step,
-              int64_t places, const Put& put) {
-    int64_t l = 0;
-    for (; MANY_REGISTERS && l + 3 * LANES < places; l += 4 * LANES) {
-        tiles<4, 4>(w, first, last, length, z, step, l, places, put);
-    }
-    for (; l + LANES < places; l += 2 * LANES) {
-        tiles<6, 2>(w, first, last, length, z, step, l, places, put);
-    }
-    if (l < places) tiles<8, 1>(w, first, last, length, z, step, l, places, put);
-}
 
 void encode(convattn::Network net, const float* z, float* f) {
     multiply({net.w, net.channels, 1}, 0, net.hidden, net.channels, z, net.step, net.places,
@@ -125,19 +68,6 @@ void decode_last(convattn::Network net, convattn::Network2 out, const float* f, 
         }
         if (c < net.channels) places_last<P, 1>(net, out, f, l, last - l, c, to);
     }
-}
-
-void product_of(convattn::Product p) {
-    const float* limit = p.out + (p.rows - 1) * p.out_step + p.width;
-    multiply({p.a, p.row, p.step}, 0, p.rows, p.length, p.b, p.b_step, p.width,
-             [&](int64_t i, int64_t l, vf value) {
-                 float* at = p.out + i * p.out_step + l;
-                 const int64_t n = least(LANES, p.width - l);
-                 if (p.add) store(at, load(at) + value);
-                 else if (n == LANES) store(at, value);
-                 else if (p.out_step < LANES) store_within(at, value, n, limit);
-                 else store_first(at, value, n);
-             });
 }
 
 // Calls with(place, lane) for each vector of values (places, lanes).
@@ -210,22 +140,9 @@ void through_norm(convattn::Hidden hidden, const float* h, const float* constant
     });
 }
 
-void sigmoids(float* values, int64_t n, float scale) {
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) store(values + i, scale * sigmoid(load(values + i)));
-    if (i < n) store_first(values + i, scale * sigmoid(load_first(values + i, n - i)), n - i);
-}
-
-void through_sigmoid(float* d, const float* gate, int64_t n, float scale) {
-    const float by = 1.0f / scale;
-    for (int64_t i = 0; i < n; ++i) d[i] *= gate[i] * (1.0f - by * gate[i]);
-}
-
 }  // namespace
 
-
 const convattn::CoordinateNetwork coordinate_network = {
-    encode,  decode,             decode_last,  product_of, activate,
-    moments, through_activation, through_norm, sigmoids,   through_sigmoid};
+    encode, decode, decode_last, activate, moments, through_activation, through_norm};
 
 }  // namespace CONVATTN_ISA

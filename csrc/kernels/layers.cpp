@@ -1,5 +1,6 @@
 // The small layers between pooling and gating.
 #include "functions.h"
+#include "products.h"
 
 namespace CONVATTN_ISA {
 namespace {
@@ -162,8 +163,33 @@ void softmax(float* values, int64_t size) {
     for (int64_t i = 0; i < size; i += LANES) store(values + i, load(values + i) * by);
 }
 
+void product_of(convattn::Product p) {
+    const float* limit = p.out + (p.rows - 1) * p.out_step + p.width;
+    multiply({p.a, p.row, p.step}, 0, p.rows, p.length, p.b, p.b_step, p.width,
+             [&](int64_t i, int64_t l, vf value) {
+                 float* at = p.out + i * p.out_step + l;
+                 const int64_t n = least(LANES, p.width - l);
+                 if (p.add) store(at, load(at) + value);
+                 else if (n == LANES) store(at, value);
+                 else if (p.out_step < LANES) store_within(at, value, n, limit);
+                 else store_first(at, value, n);
+             });
+}
+
+void sigmoids(float* values, int64_t n, float scale) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) store(values + i, scale * sigmoid(load(values + i)));
+    if (i < n) store_first(values + i, scale * sigmoid(load_first(values + i, n - i)), n - i);
+}
+
+void through_sigmoid(float* d, const float* gate, int64_t n, float scale) {
+    const float by = 1.0f / scale;
+    for (int64_t i = 0; i < n; ++i) d[i] *= gate[i] * (1.0f - by * gate[i]);
+}
+
 }  // namespace
 
-const convattn::Layers layers = {dense, apply, convolve, group_norm, softmax};
+const convattn::Layers layers = {dense,   apply,      convolve, group_norm,
+                                 softmax, product_of, sigmoids, through_sigmoid};
 
 }  // namespace CONVATTN_ISA

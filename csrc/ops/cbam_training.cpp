@@ -146,7 +146,6 @@ void cbam_step(Stack stack, uint64_t, uint64_t) {
     const auto [c, height, width] = map.shape;
     const Parameter first(w1, m * c), first_bias(b1, m), second(w2, m * c), second_bias(b2, c);
     const SpatialConvolution convolution(conv, height, width, false);
-    const Layers& layers = *kernels().layers;
     Tensor pooled = floats({2 * n, c}), in_plane = places({n, c}), hidden = floats({2 * n, m});
     Tensor channel = floats({n, c, 1, 1}), position = floats({n, 1, height, width});
     Tensor most = floats({n, height, width}), mean = floats({n, height, width});
@@ -162,7 +161,7 @@ void cbam_step(Stack stack, uint64_t, uint64_t) {
             std::fill(sum.begin(), sum.end(), 0.0f);
             for (const int64_t row : {i, n + i}) {
                 float* values = data_of(hidden) + row * m;
-                layers.dense(first.values, first_bias.values, m, c, data_of(pooled) + row * c,
+                layers().dense(first.values, first_bias.values, m, c, data_of(pooled) + row * c,
                              values);
                 for (int64_t k = 0; k < m; ++k) {
                     values[k] = values[k] <= 0 ? 0 : values[k];  // NaN stays
@@ -170,9 +169,9 @@ void cbam_step(Stack stack, uint64_t, uint64_t) {
                 }
             }
             float* to = data_of(channel) + i * c;
-            layers.dense(second.values, second_bias.values, c, m, sum.data(), to);
+            layers().dense(second.values, second_bias.values, c, m, sum.data(), to);
             for (int64_t k = 0; second_bias.values && k < c; ++k) to[k] += second_bias.values[k];
-            network().sigmoids(to, c, scale);
+            layers().sigmoids(to, c, scale);
         }
     });
     over_channels(map, data_of(x), with_margin(data_of(channel), n * c), data_of(mean),
@@ -220,7 +219,7 @@ void cbam_gradients(Stack stack, uint64_t, uint64_t) {
 
     // the gate of positions
     const auto [d, d_position] = gradients_of_gates(dy, x, channel, position);
-    network().through_sigmoid(data_of(d_position), data_of(position), count, scale);
+    layers().through_sigmoid(data_of(d_position), data_of(position), count, scale);
     Tensor d_gamma = floats({1}), d_beta = floats({1}), d_conv = like(conv);
     SpatialNorm::backward(static_cast<const double*>(norm.data), batch, data_of(logits), count,
                           data_of(d_position), data_of(d_gamma), data_of(d_beta));
@@ -241,18 +240,18 @@ void cbam_gradients(Stack stack, uint64_t, uint64_t) {
     through_pooling(map, data_of(x), d_mean, d_most.data(), places_of(in_channels), data_of(d));
 
     // the channel gate
-    network().through_sigmoid(data_of(d), data_of(channel), n * c, scale);
+    layers().through_sigmoid(data_of(d), data_of(channel), n * c, scale);
     const Floats first = with_margin(Parameter(w1, m * c).values, m * c);
     const Floats second = with_margin(Parameter(w2, m * c).values, m * c);
     Floats inner(2 * n * m), both(n * m + BEHIND), d_pooled(2 * n * c + BEHIND);
-    network().product({data_of(d), c, 1, second.data(), m, n, c, m, inner.data(), m, false});
+    layers().product({data_of(d), c, 1, second.data(), m, n, c, m, inner.data(), m, false});
     std::copy(inner.begin(), inner.begin() + n * m, inner.begin() + n * m);
     for (int64_t i = 0; i < 2 * n * m; ++i) {
         const float value = data_of(hidden)[i];
         if (!(value > 0)) inner[i] = 0;
         both[i % (n * m)] += value;
     }
-    network().product({inner.data(), m, 1, first.data(), c, 2 * n, m, c, d_pooled.data(), c,
+    layers().product({inner.data(), m, 1, first.data(), c, 2 * n, m, c, d_pooled.data(), c,
                        false});
     const float *of_mean = d_pooled.data(), *of_plane = of_mean + n * c;
     for (int64_t i = 0; i < n * c; ++i) d_pooled[i] /= (float)map.positions;

@@ -40,17 +40,16 @@ void squeeze_excitation_step(Stack stack, uint64_t, uint64_t) {
     check_map(x);
     const int64_t n = x.sizes[0], c = x.sizes[1], m = w1.numel() / c;
     const Parameter first(w1, m * c), first_bias(b1, m), second(w2, m * c), second_bias(b2, c);
-    const Layers& layers = *kernels().layers;
     Tensor z = means_of(x), f = floats({n, m}), gate = floats({n, c, 1, 1});
     parallel(n, 2 * c * m, [&](int64_t from, int64_t to) {
         for (; from < to; ++from) {
             float *hidden = data_of(f) + from * m, *logits = data_of(gate) + from * c;
-            layers.dense(first.values, first_bias.values, m, c, data_of(z) + from * c, hidden);
+            layers().dense(first.values, first_bias.values, m, c, data_of(z) + from * c, hidden);
             for (int64_t k = 0; k < m; ++k) {  // NaN stays
                 hidden[k] = hidden[k] <= 0 ? 0 : hidden[k] > most ? most : hidden[k];
             }
-            layers.dense(second.values, second_bias.values, c, m, hidden, logits);
-            network().sigmoids(logits, c, scale);
+            layers().dense(second.values, second_bias.values, c, m, hidden, logits);
+            layers().sigmoids(logits, c, scale);
         }
     });
     stack[0] = gated_by(x, gate).release();
@@ -77,13 +76,13 @@ void squeeze_excitation_gradients(Stack stack, uint64_t, uint64_t) {
     Floats inner(n * m);
     parallel(n, 2 * c * m, [&](int64_t from, int64_t to) {
         float* own = inner.data() + from * m;
-        network().product({data_of(d) + from * c, c, 1, second.data(), m, to - from, c, m, own, m,
+        layers().product({data_of(d) + from * c, c, 1, second.data(), m, to - from, c, m, own, m,
                            false});
         for (int64_t i = 0; i < (to - from) * m; ++i) {
             const float value = hidden[from * m + i];
             if (!(value > 0 && value < most)) own[i] = 0;
         }
-        network().product({own, m, 1, first.data(), c, to - from, m, c, data_of(dz) + from * c, c,
+        layers().product({own, m, 1, first.data(), c, to - from, m, c, data_of(dz) + from * c, c,
                            false});
     });
     stack[0] = through_means(dy, gate, dz).release();
@@ -105,10 +104,10 @@ void efficient_channel_attention_step(Stack stack, uint64_t, uint64_t) {
     Tensor z = means_of(x), gate = floats({n, c, 1, 1});
     const Floats wide = surrounded(data_of(z), n, c, pad, circular);
     for (int64_t i = 0; i < n; ++i) {  // the k values from each channel's first neighbour on
-        network().product({w.values, 0, 1, wide.data() + i * (c + 2 * pad), 1, 1, k, c,
+        layers().product({w.values, 0, 1, wide.data() + i * (c + 2 * pad), 1, 1, k, c,
                            data_of(gate) + i * c, c, false});
     }
-    network().sigmoids(data_of(gate), n * c, scale);
+    layers().sigmoids(data_of(gate), n * c, scale);
     stack[0] = gated_by(x, gate).release();
     stack[1] = z.release();
     stack[2] = gate.release();
@@ -131,9 +130,9 @@ void efficient_channel_attention_gradients(Stack stack, uint64_t, uint64_t) {
     const int64_t step = c + 2 * pad, whole = (k + 15) / 16 * 16;
     Floats sums(whole);
     for (int64_t i = 0; i < n; ++i) {
-        network().product({w.values + k - 1, 0, -1, wide.data() + i * step, 1, 1, k, c,
+        layers().product({w.values + k - 1, 0, -1, wide.data() + i * step, 1, 1, k, c,
                            data_of(dz) + i * c, c, false});
-        network().product({data_of(d) + i * c, 0, 1, means.data() + i * step, 1, 1, c, whole,
+        layers().product({data_of(d) + i * c, 0, 1, means.data() + i * step, 1, 1, c, whole,
                            sums.data(), whole, true});
     }
     Tensor dw = like(weight);

@@ -48,11 +48,11 @@ void global_context_gradients(Stack stack, uint64_t, uint64_t) {
     const Pass network_back = {1, 0, [&](float* at, int64_t i, int64_t, int64_t) {
         float *d = dt.data() + i * c, *own = f.data() + i * m, *later = dbeta.data() + i * m;
         for (int64_t k = 0; k < c; ++k) d[k] = at[dadded + k] * (float)hw;
-        network().product({d, 0, 1, second.data(), m, 1, c, m, later, m, false});
+        layers().product({d, 0, 1, second.data(), m, 1, c, m, later, m, false});
         const float* values = data_of(hidden) + i * m;
         norm.forward(values, own);
         norm.backward(values, own, later, inner.data() + i * m, dgamma.data() + i * m, later);
-        network().product({inner.data() + i * m, 0, 1, first.data(), c, 1, m, c, at + dcontext, c,
+        layers().product({inner.data() + i * m, 0, 1, first.data(), c, 1, m, c, at + dcontext, c,
                            false});
     }};
     const Pass attend_back = {1, 0, [&](float* at, int64_t i, int64_t, int64_t) {

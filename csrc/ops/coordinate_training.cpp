@@ -4,8 +4,8 @@
 // together, by rows and then by columns, in the map's own format: (C, H), (C, W) or, for
 // channels_last, (H, C), (W, C). Hidden values are (H + W, lanes), a hidden channel in a lane.
 #include "coordinate.h"
-#include "pieces.h"
 #include "running.h"
+#include "training.h"
 
 namespace convattn {
 namespace {
@@ -45,8 +45,6 @@ struct Plan {
     int64_t hidden, lanes, channels, length[2], places, strips, by_channel[2], by_place;
 };
 
-using Floats = std::vector<float>;
-
 // The weights as the products want them, with 16 values behind.
 Floats with_lanes(const Plan& plan, const float* weight, const Parameter* bias) {  // (C, lanes)
     Floats made(plan.channels * plan.lanes + BEHIND);
@@ -82,22 +80,19 @@ void spread(const Plan& plan, int a, const Floats& wide, const Floats& tall, con
             for (float& value : scaled) value *= by;
             t = scaled.data();
         }
-        kernels().coordinate_network->product({t, plan.lanes, 1, tall.data(), padded(plan.channels),
-                                               length, depth, plan.channels, strip, plan.channels,
-                                               false});
+        layers().product({t, plan.lanes, 1, tall.data(), padded(plan.channels), length, depth,
+                          plan.channels, strip, plan.channels, false});
     } else {
         const Floats turned = transposed(t, length, plan.lanes, depth, by);
-        kernels().coordinate_network->product({wide.data(), plan.lanes, 1, turned.data(),
-                                               padded(length), plan.channels, depth, length, strip,
-                                               length, false});
+        layers().product({wide.data(), plan.lanes, 1, turned.data(), padded(length), plan.channels,
+                          depth, length, strip, length, false});
     }
 }
 
 // Hidden values of one axis from strips: sum over c of strip(c, l) w(c, k).
 void gather(const Plan& plan, int a, const float* strip, const Floats& wide, float* t) {
-    kernels().coordinate_network->product({strip, plan.by_place, plan.by_channel[a], wide.data(),
-                                           plan.lanes, plan.length[a], plan.channels, plan.lanes, t,
-                                           plan.lanes, false});
+    layers().product({strip, plan.by_place, plan.by_channel[a], wide.data(), plan.lanes,
+                      plan.length[a], plan.channels, plan.lanes, t, plan.lanes, false});
 }
 
 Gates gates_of(const Plan& plan, const float* gates, int64_t n) {
@@ -129,10 +124,6 @@ void gate(const Plan& plan, const float* gates, const float* added, const float*
     });
 }
 
-float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
-
-Tensor vector_of(int64_t n) { return empty({n}, aoti_torch_dtype_float32()); }
-
 // Of each lane: slope, offset, mean and 1 / standard deviation; slope * (h - mean) + offset.
 enum { SLOPE, OFFSET, MEAN, RATE, NORM };
 
@@ -162,8 +153,8 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
     const CoordinateNetwork& network = *kernels().coordinate_network;
 
     Tensor y = empty_like(x);
-    Tensor gates = vector_of(plan.all_strips()), z = vector_of(plan.all_strips());
-    Tensor h = vector_of(plan.all_inner()), norm = vector_of(NORM * plan.lanes);
+    Tensor gates = floats({plan.all_strips()}), z = floats({plan.all_strips()});
+    Tensor h = floats({plan.all_inner()}), norm = floats({NORM * plan.lanes});
     for (const Tensor* t : {&gates, &z}) {
         std::memset(data_of(*t) + map.n * plan.strips, 0, BEHIND * sizeof(float));
     }
@@ -228,7 +219,7 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
             spread(plan, a, out[a], tall[a], plan.inner(f.data(), 0, a), m + 1, 1.0f,
                    plan.strip(data_of(gates), n, a));
         }
-        network.sigmoids(plan.strip(data_of(gates), n, 0), plan.strips, given.scale);
+        layers().sigmoids(plan.strip(data_of(gates), n, 0), plan.strips, given.scale);
     });
     gate(plan, data_of(gates), nullptr, from, data_of(y));
 
@@ -248,14 +239,14 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
     const bool relu = truth(stack[9]), batch = truth(stack[11]);
     const auto scale = (float)number(stack[10]);
 
+    check_map(x);
     const Map map(x);
-    if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
     check_gradient(dy, x, map);
     const Plan plan(map, w1.numel() / map.shape.channels);
-    if (gates.numel() != plan.all_strips() || z.numel() != plan.all_strips() ||
-        h.numel() != plan.all_inner() || norm.numel() != NORM * plan.lanes) {
-        refuse("what the step kept does not fit the map");
-    }
+    check_kept(gates, plan.all_strips());
+    check_kept(z, plan.all_strips());
+    check_kept(h, plan.all_inner());
+    check_kept(norm, NORM * plan.lanes);
     const int64_t m = plan.hidden, c = plan.channels, lanes = plan.lanes;
     const Parameter first(w1, m * c), none(Tensor(nullptr), 0);
     const Parameter weight[2] = {{wh, c * m}, {ww, c * m}};
@@ -284,8 +275,8 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
     Floats inner(plan.all_inner()), f(plan.all_inner());
     std::vector<double> sums(map.n * 2 * lanes);
     plan.images([&](int64_t n) {
-        network.through_sigmoid(plan.strip(d.data(), n, 0), plan.strip(data_of(gates), n, 0),
-                                plan.strips, scale);
+        layers().through_sigmoid(plan.strip(d.data(), n, 0), plan.strip(data_of(gates), n, 0),
+                                 plan.strips, scale);
         for (int a : {0, 1}) {
             gather(plan, a, plan.strip(d.data(), n, a), out[a], plan.inner(inner.data(), n, a));
         }
@@ -296,7 +287,7 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
     });
 
     // the norm
-    Tensor dgamma = vector_of(m), dbeta = vector_of(m), db1 = vector_of(m);
+    Tensor dgamma = floats({m}), dbeta = floats({m}), db1 = floats({m});
     Floats constant(lanes), linear(lanes);
     const double count = (double)(map.n * plan.places);
     for (int64_t k = 0; k < m; ++k) {
@@ -331,10 +322,7 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
     gate(plan, data_of(gates), pooled.data(), data_of(dy), data_of(dx));
 
     // the weights; a channel's belong to one thread
-    Tensor dw1 = empty({w1.sizes, w1.sizes + w1.dim}, x.dtype);
-    Tensor dw[2] = {empty({wh.sizes, wh.sizes + wh.dim}, x.dtype),
-                    empty({ww.sizes, ww.sizes + ww.dim}, x.dtype)};
-    Tensor db[2] = {vector_of(c), vector_of(c)};
+    Tensor dw1 = like(w1), dw[2] = {like(wh), like(ww)}, db[2] = {floats({c}), floats({c})};
     parallel((c + 15) / 16, 16 * map.n * plan.places * lanes, [&](int64_t from, int64_t to) {
         const int64_t start = from * 16, rows = std::min(c, to * 16) - start;
         Floats made(3 * rows * lanes);
@@ -343,9 +331,9 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
             for (int a : {0, 1}) {
                 const auto add = [&](const float* strips, const Floats& right, float* result) {
                     const float* at = plan.strip(strips, n, a);
-                    network.product({at + start * plan.by_channel[a], plan.by_channel[a],
-                                     plan.by_place, plan.inner(right.data(), n, a), lanes, rows,
-                                     plan.length[a], lanes, result, lanes, true});
+                    layers().product({at + start * plan.by_channel[a], plan.by_channel[a],
+                                      plan.by_place, plan.inner(right.data(), n, a), lanes, rows,
+                                      plan.length[a], lanes, result, lanes, true});
                 };
                 add(d.data(), f, of[a]);
                 add(data_of(z), inner, of[2]);

@@ -36,9 +36,9 @@ class Axis {
                  float scale, float* convolved, float* gates) const {
         Floats out = convolve(weight_, z);
         copy(out, convolved);
-        kernels().layers->group_norm({channels_, groups_, length_, wide_, gamma.values, beta.values,
-                                      eps_, silu, scale},
-                                     out.data(), 0, groups_);
+        layers().group_norm({channels_, groups_, length_, wide_, gamma.values, beta.values, eps_, silu,
+                             scale},
+                            out.data(), 0, groups_);
         copy(out, gates);
     }
     // d, of the gates, becomes that of the convolved strips; gives that of the means, `by` times,
@@ -46,7 +46,7 @@ class Axis {
     void backward(const float* convolved, const float* gates, const Parameter& gamma,
                   const Parameter& beta, bool silu, float scale, float by, float* d, float* dz,
                   float* d_gamma, float* d_beta) const {
-        network().through_sigmoid(d, gates, strip(), scale);
+        layers().through_sigmoid(d, gates, strip(), scale);
         for (int64_t g = 0; g < groups_; ++g) {
             through_norm(g, convolved, gamma, beta, silu, d, d_gamma, d_beta);
         }
@@ -63,7 +63,7 @@ class Axis {
             for (int64_t n = 0; n < images; ++n) {
                 const int64_t at = n * strip() + first * length_;
                 std::memcpy(in.data() + k_ / 2, z + at + other * length_, length_ * sizeof(float));
-                network().product({d + at, length_, 1, in.data(), 1, per_, length_, k_, sums.data(),
+                layers().product({d + at, length_, 1, in.data(), 1, per_, length_, k_, sums.data(),
                                    lanes, true});
             }
             for (int64_t c = 0; c < per_; ++c) {
@@ -82,7 +82,7 @@ class Axis {
                         length_ * sizeof(float));
         }
         for (int64_t c = 0; c < channels_; ++c) {
-            kernels().layers->convolve(
+            layers().convolve(
                 {weight.data() + c * per_ * k_, per_, 1, k_, step_, step_, length_, wide_},
                 in.data() + c / per_ * per_ * step_, 0, 1, out.data() + c * wide_);
         }
@@ -137,8 +137,8 @@ class Axis {
 };
 
 // The rows' and the columns', from conv, gamma and beta of each on the stack.
-struct Layers2 {
-    Layers2(Stack stack, const Tensor& x, int64_t groups, double eps)
+struct Given {
+    Given(Stack stack, const Tensor& x, int64_t groups, double eps)
         : conv{take(stack[0]), take(stack[3])},
           affine{take_optional(stack[1]), take_optional(stack[2]), take_optional(stack[4]),
                  take_optional(stack[5])},
@@ -172,7 +172,7 @@ std::pair<Tensor, Tensor> strips(const Tensor& x) {
 void local_attention_step(Stack stack, uint64_t, uint64_t) {
     const Tensor x = take(stack[0]);
     check_map(x);
-    const Layers2 layers(stack + 1, x, (int64_t)stack[7], number(stack[8]));
+    const Given given(stack + 1, x, (int64_t)stack[7], number(stack[8]));
     const bool silu = truth(stack[9]);
     const auto scale = (float)number(stack[10]);
     auto [z_rows, z_columns] = strip_means_of(x);
@@ -182,9 +182,9 @@ void local_attention_step(Stack stack, uint64_t, uint64_t) {
     float *convolved[] = {data_of(rows), data_of(columns)};
     float *gates[] = {data_of(g_rows), data_of(g_columns)};
     each(x, [&](int64_t a, int64_t n) {
-        const int64_t at = n * layers.axes[a].strip();
-        layers.axes[a].forward(z[a] + at, layers.gamma[a], layers.beta[a], silu, scale,
-                               convolved[a] + at, gates[a] + at);
+        const int64_t at = n * given.axes[a].strip();
+        given.axes[a].forward(z[a] + at, given.gamma[a], given.beta[a], silu, scale,
+                              convolved[a] + at, gates[a] + at);
     });
     const Tensor none(nullptr);
     Tensor y = gated(x, g_rows, g_columns, none, none, none);
@@ -199,11 +199,11 @@ void local_attention_gradients(Stack stack, uint64_t, uint64_t) {
     const Tensor kept[] = {take(stack[2]), take(stack[3]), take(stack[4]),
                            take(stack[5]), take(stack[6]), take(stack[7])};
     check_map(x);
-    const Layers2 layers(stack + 8, x, (int64_t)stack[14], number(stack[15]));
+    const Given given(stack + 8, x, (int64_t)stack[14], number(stack[15]));
     const bool silu = truth(stack[16]);
     const auto scale = (float)number(stack[17]);
     const int64_t images = x.sizes[0], channels = x.sizes[1];
-    for (int i = 0; i < 6; ++i) check_kept(kept[i], images * layers.axes[i / 3].strip());
+    for (int i = 0; i < 6; ++i) check_kept(kept[i], images * given.axes[i / 3].strip());
 
     const auto [d_rows, d_columns] = gradients_of_gates(dy, x, kept[2], kept[5]);
     const auto [z_rows, z_columns] = strips(x);
@@ -213,20 +213,20 @@ void local_attention_gradients(Stack stack, uint64_t, uint64_t) {
     Floats of_gamma[] = {Floats(affine), Floats(affine)};
     Floats of_beta[] = {Floats(affine), Floats(affine)};
     each(x, [&](int64_t a, int64_t n) {
-        const int64_t at = n * layers.axes[a].strip(), c = n * channels;
-        layers.axes[a].backward(data_of(kept[3 * a + 1]) + at, data_of(kept[3 * a + 2]) + at,
-                                layers.gamma[a], layers.beta[a], silu, scale,
-                                1.0f / (float)x.sizes[3 - a], d[a] + at, dz[a] + at,
-                                of_gamma[a].data() + c, of_beta[a].data() + c);
+        const int64_t at = n * given.axes[a].strip(), c = n * channels;
+        given.axes[a].backward(data_of(kept[3 * a + 1]) + at, data_of(kept[3 * a + 2]) + at,
+                               given.gamma[a], given.beta[a], silu, scale,
+                               1.0f / (float)x.sizes[3 - a], d[a] + at, dz[a] + at,
+                               of_gamma[a].data() + c, of_beta[a].data() + c);
     });
     stack[0] = gated(dy, kept[2], kept[5], Tensor(nullptr), z_rows, z_columns).release();
     for (int a : {0, 1}) {
-        Tensor own = like(layers.conv[a]);
-        const int64_t groups = channels / layers.axes[a].per();
-        parallel(groups, images * layers.axes[a].strip() / groups * 64, [&](int64_t g, int64_t to) {
+        Tensor own = like(given.conv[a]);
+        const int64_t groups = channels / given.axes[a].per();
+        parallel(groups, images * given.axes[a].strip() / groups * 64, [&](int64_t g, int64_t to) {
             for (; g < to; ++g) {
-                layers.axes[a].gradient_of_weight(g, data_of(kept[3 * a]), d[a], images,
-                                                  data_of(own));
+                given.axes[a].gradient_of_weight(g, data_of(kept[3 * a]), d[a], images,
+                                                 data_of(own));
             }
         });
         stack[1 + 3 * a] = own.release();

@@ -61,8 +61,8 @@ void SpatialConvolution::convolve(const Floats& weight, const Floats& in, int64_
     const int64_t out_step = whole(wide_);
     Floats made(high_ * out_step);
     const int64_t plane = (high_ + k_ - 1) * step_;
-    kernels().layers->convolve({weight.data(), planes, k_, k_, plane, step_, wide_, out_step},
-                               in.data(), 0, high_, made.data());
+    layers().convolve({weight.data(), planes, k_, k_, plane, step_, wide_, out_step}, in.data(), 0,
+                      high_, made.data());
     for (int64_t h = 0; h < high_; ++h) {
         std::memcpy(out + h * wide_, made.data() + h * out_step, wide_ * sizeof(float));
     }
@@ -90,9 +90,8 @@ void SpatialConvolution::backward(const std::vector<const float*>& pooled, const
         const auto in = padded(pooled[p], k_ / 2, k_ / 2);
         std::fill(sums.begin(), sums.end(), 0.0f);
         for (int64_t r = 0; r < high_ + above; ++r) {
-            network().product(
-                {between.data() + (r + above) * step_, -step_, 1, in.data() + r * step_, 1, k_,
-                 wide_, k_, sums.data(), lanes, true});
+            layers().product({between.data() + (r + above) * step_, -step_, 1,
+                              in.data() + r * step_, 1, k_, wide_, k_, sums.data(), lanes, true});
         }
         for (int64_t i = 0; i < size; ++i) {
             const int64_t to = turned_ ? i % k_ * k_ + i / k_ : i;
@@ -131,7 +130,7 @@ void SpatialNorm::gates(const double* norm, const float* values, int64_t count, 
     for (int64_t i = 0; i < count; ++i) {
         to[i] = (float)(norm[SLOPE] * (values[i] - norm[MEAN]) + norm[OFFSET]);
     }
-    network().sigmoids(to, count, scale);
+    layers().sigmoids(to, count, scale);
 }
 
 void SpatialNorm::backward(const double* norm, bool batch, const float* values, int64_t count,

@@ -117,7 +117,7 @@ void style_recalibration_step(Stack stack, uint64_t, uint64_t) {
             }
         }
     });
-    network().sigmoids(data_of(gate), n * c, scale);
+    layers().sigmoids(data_of(gate), n * c, scale);
     stack[0] = gated_by(x, gate).release();
     stack[1] = styles.release();
     stack[2] = norm.release();

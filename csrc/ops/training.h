@@ -8,7 +8,7 @@ namespace convattn {
 
 using Floats = std::vector<float>;
 
-inline const CoordinateNetwork& network() { return *kernels().coordinate_network; }
+inline const Layers& layers() { return *kernels().layers; }
 
 inline float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
 
@@ -37,7 +37,7 @@ inline Floats with_margin(const float* from, int64_t count) {
 inline Tensor through_gate(const Tensor& dy, const Tensor& x, const Tensor& gate, float scale) {
     check_kept(gate, x.sizes[0] * x.sizes[1]);
     Tensor d = gradients_of_gates(dy, x, gate, Tensor(nullptr)).first;
-    network().through_sigmoid(data_of(d), data_of(gate), d.numel(), scale);
+    layers().through_sigmoid(data_of(d), data_of(gate), d.numel(), scale);
     return d;
 }
 
@@ -61,7 +61,7 @@ inline Tensor column_sums(const float* from, int64_t rows, Tensor sums) {
 inline Tensor gradient_of_weight(const float* d, const Floats& given, int64_t n, Tensor dw) {
     const int64_t outputs = dw.sizes[0], inputs = dw.numel() / outputs;
     parallel(outputs, n * inputs, [&](int64_t from, int64_t to) {
-        network().product({d + from, 1, outputs, given.data(), inputs, to - from, n, inputs,
+        layers().product({d + from, 1, outputs, given.data(), inputs, to - from, n, inputs,
                            data_of(dw) + from * inputs, inputs, false});
     });
     return dw;

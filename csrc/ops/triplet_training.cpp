@@ -252,7 +252,7 @@ void triplet_gradients(Stack stack, uint64_t, uint64_t) {
             const int64_t count = map.n * plan.size[b];
             float* own = d.data() + plan.start[b];
             for (int64_t i = 0; i < count; ++i) own[i] *= 1.0f / BRANCHES;
-            network().through_sigmoid(own, data_of(gates) + plan.start[b], count, scale);
+            layers().through_sigmoid(own, data_of(gates) + plan.start[b], count, scale);
             SpatialNorm::backward(normal + b * SpatialNorm::VALUES, batch[b],
                                   data_of(logits) + plan.start[b], count, own,
                                   data_of(d_gamma[b]), data_of(d_beta[b]));
