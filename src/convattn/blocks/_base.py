@@ -154,8 +154,7 @@ class Block(nn.Module):
     def _whole(self, x: Tensor) -> Tensor | None:
         """The output for x by one operator, or None where there is none for this form and this x.
 
-        It is what `gates` or `context` give; most operators have no gradients and stand aside where
-        these are wanted.
+        It is what `gates` or `context` give, with gradients where these are on.
         """
         return None
 

@@ -1,8 +1,9 @@
-"""Whole blocks in evaluation, one operator each: pooling, the layers between, and the gates.
+"""Whole blocks as operators: pooling, the layers between, and the gates.
 
-An image goes through all of it while it is in the cache, and nothing else is written than the
-output. The block itself is the reference: where an operator does not take what comes it returns
-None, and the block goes on by its own steps.
+In evaluation a block is one operator: an image goes through all of it while it is in the cache, and
+nothing else is written than the output. A training step is one operator forward and one for all
+gradients, in the files `_NAME_training.py`. The block itself is the reference: where an operator
+does not take what comes it returns None, and the block goes on by its own steps.
 """
 
 from convattn.ops.whole_blocks.channel_gates import (

@@ -42,7 +42,7 @@ def coordinate_attention(
     Args:
         x: feature map (N, C, H, W).
         conv1: F1, a 1x1 convolution from C to m.
-        norm: BN in evaluation, over m, or None.
+        norm: BN, over m, or None.
         conv_h: F_h, a 1x1 convolution from m to C, for the gates (N, C, H, 1).
         conv_w: F_w, for the gates (N, C, 1, W).
         relu: the activation is ReLU; otherwise h-swish.

@@ -44,7 +44,7 @@ def cbam(
         fc1: the MLP's linear layer from C to m.
         fc2: the MLP's linear layer from m to C.
         conv: a square convolution of the maxima and means of x' over its channels, without bias.
-        norm: BN in evaluation, or None.
+        norm: BN, or None.
         maximum_first: the order of the convolution's inputs.
         scale: of both gates.
 
