@@ -107,9 +107,17 @@ def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, floa
     return {n: float((found[n].double() - v).abs().max() / scales[n]) for n, v in exact.items()}
 
 
-def exact_step(block: nn.Module, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
+def check(found: dict[str, Tensor], block: nn.Module, x: Tensor, dy: Tensor) -> None:
+    """The step is that of float64: to 1e-5, or nearly as PyTorch's float32 steps are.
+
+    A norm over few values magnifies the rounding, of PyTorch's steps as well.
+    """
     with ops.reference_only():
-        return step(copy.deepcopy(block).double(), x.double(), dy, one=False)
+        exact = step(copy.deepcopy(block).double(), x.double(), dy, one=False)
+        wrong = {name: e for name, e in errors(found, exact).items() if not e < 1e-5}
+        by_steps = errors(step(copy.deepcopy(block), x, dy, one=False), exact) if wrong else {}
+    for name, error in wrong.items():
+        assert error < 3 * by_steps[name], (tuple(x.shape), name)
 
 
 @needs_kernels
@@ -121,9 +129,6 @@ def test_a_step_is_that_of_float64(form: str, layout: str) -> None:
     for size in sizes_of(form):
         block = a_block(form, size[1]).train(training)
         x, dy = a_map(size, layout), torch.randn(size)
-        exact = exact_step(block, x, dy)
-        with ops.reference_only():
-            by_steps = errors(step(copy.deepcopy(block), x, dy, one=False), exact)
         found = []
         try:
             for count in (1, 2):
@@ -132,10 +137,9 @@ def test_a_step_is_that_of_float64(form: str, layout: str) -> None:
         finally:
             torch.set_num_threads(threads)
         assert found[0]["x"].stride() == found[0]["y"].stride() == x.stride()
-        for name, error in errors(found[0], exact).items():
-            # a norm over few values magnifies float32's rounding, of PyTorch's steps as well
-            assert error < max(1e-5, 3 * by_steps[name]), (size, name)
-            assert torch.equal(found[0][name], found[1][name]), (size, name)
+        check(found[0], block, x, dy)
+        for name, value in found[0].items():
+            assert torch.equal(value, found[1][name]), (size, name)
 
 
 @needs_kernels
@@ -148,11 +152,7 @@ def test_hard_numbers(form: str, layout: str, scale: float, shift: float) -> Non
     with torch.no_grad():
         for parameter in block.parameters():  # or every gate would be 0 or 1
             parameter /= max(1, scale, shift)
-    exact = exact_step(block, x, dy)
-    with ops.reference_only():
-        by_steps = errors(step(copy.deepcopy(block), x, dy, one=False), exact)
-    for name, error in errors(step(block, x, dy), exact).items():
-        assert error < max(1e-5, 3 * by_steps[name]), name
+    check(step(copy.deepcopy(block), x, dy), block, x, dy)
 
 
 @needs_kernels
@@ -318,7 +318,7 @@ def test_it_stands_aside_for_what_it_does_not_know(form: str) -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form == FORMS[form][0]])
 def test_compiled_for_training_without_a_break(form: str) -> None:
     block = a_block(form, 16)
     torch.compiler.reset()  # the other forms' programs count towards its limit
