@@ -6,49 +6,70 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convattn.ops._library import CPU, OPERATORS
 from convattn.ops.whole_blocks._operator import Statistics
-from convattn.ops.whole_blocks._training import Parameters, Training
+from convattn.ops.whole_blocks._training import Parameters, Results, Training, define_step
 
 __all__ = ["CBAM"]
-
-OPERATORS.define(
-    "cbam_step(Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, Tensor conv,"
-    " Tensor(a!)? mean, Tensor(b!)? variance, Tensor? gamma, Tensor? beta, float eps, bool batch,"
-    " Tensor(c!)? counter, float momentum, bool maximum_first, float scale)"
-    f" -> ({', '.join(11 * ['Tensor'])})"
-)
-OPERATORS.define(
-    "cbam_gradients(Tensor dy, Tensor x, Tensor pooled, Tensor in_plane, Tensor hidden,"
-    " Tensor channel, Tensor largest, Tensor in_channels, Tensor means, Tensor logits, Tensor norm,"
-    " Tensor position, Tensor w1, Tensor w2, Tensor conv, bool batch, bool maximum_first,"
-    f" float scale) -> ({', '.join(8 * ['Tensor'])})"
-)
-_step = torch.ops.convattn.cbam_step.default
-_gradients = torch.ops.convattn.cbam_gradients.default
-
 
 Settings = tuple[Statistics, bool, float]  # maximum_first, and the gates' scale
 
 
-def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
+def _fake_step(x: Tensor, w1: Tensor, *rest: object) -> Results:
+    n, c, h, w = x.shape
+    maps = [x.new_empty(n, h, w) for _ in range(3)]
+    return (
+        torch.empty_like(x),
+        x.new_empty(2 * n, c),
+        x.new_empty((n, c), dtype=torch.int32),
+        x.new_empty(2 * n, w1.shape[0]),
+        x.new_empty(n, c, 1, 1),
+        maps[0],
+        x.new_empty((n, h, w), dtype=torch.int32),
+        maps[1],
+        maps[2],
+        x.new_empty(4, dtype=torch.float64),
+        x.new_empty(n, 1, h, w),
+    )
+
+
+def _fake_gradients(dy: Tensor, x: Tensor, *rest: object) -> Results:
+    w1, w2, conv = (t for t in rest[10:13] if isinstance(t, Tensor))
+    own = [t.new_empty(size) for t in (w1, w2) for size in (t.shape, t.shape[:1])]
+    single = [x.new_empty(1) for _ in range(2)]
+    return (torch.empty_like(x), *own, conv.new_empty(conv.shape), *single)
+
+
+_step = define_step(
+    "cbam_step",
+    "Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, Tensor conv, Tensor(a!)? mean,"
+    " Tensor(b!)? variance, Tensor? gamma, Tensor? beta, float eps, bool batch,"
+    " Tensor(c!)? counter, float momentum, bool maximum_first, float scale",
+    11,
+    _fake_step,
+)
+_gradients = define_step(
+    "cbam_gradients",
+    "Tensor dy, Tensor x, Tensor pooled, Tensor in_plane, Tensor hidden, Tensor channel,"
+    " Tensor largest, Tensor in_channels, Tensor means, Tensor logits, Tensor norm,"
+    " Tensor position, Tensor w1, Tensor w2, Tensor conv, bool batch, bool maximum_first,"
+    " float scale",
+    8,
+    _fake_gradients,
+)
+
+
+def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> Results:
     *layers, gamma, beta = parameters
     (mean, variance, *rest), *order = settings
-    made: tuple[Tensor, ...] = _step.redispatch(
-        CPU, x, *layers, mean, variance, gamma, beta, *rest, *order
-    )
-    return made
+    return _step(x, *layers, mean, variance, gamma, beta, *rest, *order)
 
 
 def _backward(
     dy: Tensor, x: Tensor, kept: Parameters, settings: Settings, parameters: Parameters
-) -> tuple[Tensor, ...]:
+) -> Results:
     w1, _, w2, _, conv, *_ = parameters
     norm, *order = settings
-    made: tuple[Tensor, ...] = _gradients.redispatch(
-        CPU, dy, x, *kept, w1, w2, conv, norm.batch, *order
-    )
-    return made
+    return _gradients(dy, x, *kept, w1, w2, conv, norm.batch, *order)
 
 
 def _steps(
@@ -74,30 +95,3 @@ def _steps(
 
 # parameters: w1, b1, w2, b2, conv, and the norm's gamma and beta
 CBAM = Training(_forward, _backward, _steps)
-
-
-@torch.library.register_fake("convattn::cbam_step", lib=OPERATORS)
-def _fake_step(x: Tensor, w1: Tensor, *rest: object) -> tuple[Tensor, ...]:
-    n, c, h, w = x.shape
-    maps = [x.new_empty(n, h, w) for _ in range(3)]
-    return (
-        torch.empty_like(x),
-        x.new_empty(2 * n, c),
-        x.new_empty((n, c), dtype=torch.int32),
-        x.new_empty(2 * n, w1.shape[0]),
-        x.new_empty(n, c, 1, 1),
-        maps[0],
-        x.new_empty((n, h, w), dtype=torch.int32),
-        maps[1],
-        maps[2],
-        x.new_empty(4, dtype=torch.float64),
-        x.new_empty(n, 1, h, w),
-    )
-
-
-@torch.library.register_fake("convattn::cbam_gradients", lib=OPERATORS)
-def _fake_gradients(dy: Tensor, x: Tensor, *rest: object) -> tuple[Tensor, ...]:
-    w1, w2, conv = (t for t in rest[10:13] if isinstance(t, Tensor))
-    own = [t.new_empty(size) for t in (w1, w2) for size in (t.shape, t.shape[:1])]
-    single = [x.new_empty(1) for _ in range(2)]
-    return (torch.empty_like(x), *own, conv.new_empty(conv.shape), *single)

@@ -10,38 +10,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convattn.ops._library import CPU, OPERATORS
 from convattn.ops.mix_channels import mix_channels
 from convattn.ops.whole_blocks._operator import Statistics
-from convattn.ops.whole_blocks._training import Parameters, Training
+from convattn.ops.whole_blocks._training import Parameters, Results, Training, define_step
 
 __all__ = ["CA"]
-
-OPERATORS.define(
-    "coordinate_attention_step(Tensor x, Tensor w1, Tensor? b1, Tensor(a!)? mean,"
-    " Tensor(b!)? variance, Tensor? gamma, Tensor? beta, float eps, Tensor wh, Tensor? bh,"
-    " Tensor ww, Tensor? bw, bool relu, float scale, bool batch, Tensor(c!)? counter,"
-    " float momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-OPERATORS.define(
-    "coordinate_attention_gradients(Tensor dy, Tensor x, Tensor gates, Tensor strips,"
-    " Tensor hidden, Tensor norm, Tensor w1, Tensor wh, Tensor ww, bool relu, float scale,"
-    " bool batch) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-_step = torch.ops.convattn.coordinate_attention_step.default
-_gradients = torch.ops.convattn.coordinate_attention_gradients.default
-
 
 Settings = tuple[Statistics, bool, float]  # relu, and the gates' scale
 
 
-def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> tuple[Tensor, ...]:
+def _fake_step(x: Tensor, w1: Tensor, *rest: object) -> Results:
+    n, c, h, w = x.shape
+    strips, lanes = n * c * (h + w) + 16, (w1.numel() // c + 16) // 16 * 16
+    values = (strips, strips, n * (h + w) * lanes, 4 * lanes)
+    return (torch.empty_like(x), *(x.new_empty(k) for k in values))
+
+
+def _fake_gradients(
+    dy: Tensor, x: Tensor, gates: Tensor, strips: Tensor, hidden: Tensor, norm: Tensor,
+    w1: Tensor, wh: Tensor, ww: Tensor, *rest: object,
+) -> Results:  # fmt: skip
+    m, c = w1.shape[:2]
+    own = [x.new_empty(m) for _ in range(3)]
+    first, rows, columns = (t.new_empty(t.shape) for t in (w1, wh, ww))
+    return torch.empty_like(x), first, *own, rows, x.new_empty(c), columns, x.new_empty(c)
+
+
+_step = define_step(
+    "coordinate_attention_step",
+    "Tensor x, Tensor w1, Tensor? b1, Tensor(a!)? mean, Tensor(b!)? variance, Tensor? gamma,"
+    " Tensor? beta, float eps, Tensor wh, Tensor? bh, Tensor ww, Tensor? bw, bool relu,"
+    " float scale, bool batch, Tensor(c!)? counter, float momentum",
+    5,
+    _fake_step,
+)
+_gradients = define_step(
+    "coordinate_attention_gradients",
+    "Tensor dy, Tensor x, Tensor gates, Tensor strips, Tensor hidden, Tensor norm, Tensor w1,"
+    " Tensor wh, Tensor ww, bool relu, float scale, bool batch",
+    9,
+    _fake_gradients,
+)
+
+
+def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> Results:
     w1, b1, gamma, beta, wh, bh, ww, bw = parameters
     (mean, variance, eps, *moving), *rest = settings
-    made: tuple[Tensor, ...] = _step.redispatch(
-        CPU, x, w1, b1, mean, variance, gamma, beta, eps, wh, bh, ww, bw, *rest, *moving
-    )
-    return made
+    return _step(x, w1, b1, mean, variance, gamma, beta, eps, wh, bh, ww, bw, *rest, *moving)
 
 
 def _backward(
@@ -50,13 +65,10 @@ def _backward(
     kept: Parameters,
     settings: Settings,
     parameters: Parameters,
-) -> tuple[Tensor, ...]:
+) -> Results:
     w1, wh, ww = parameters[0], parameters[4], parameters[6]
     norm, *rest = settings
-    made: tuple[Tensor, ...] = _gradients.redispatch(
-        CPU, dy, x, *kept, w1, wh, ww, *rest, norm.batch
-    )
-    return made
+    return _gradients(dy, x, *kept, w1, wh, ww, *rest, norm.batch)
 
 
 def _steps(
@@ -83,22 +95,3 @@ def _steps(
 
 
 CA = Training(_forward, _backward, _steps)  # parameters: w1, b1, gamma, beta, wh, bh, ww, bw
-
-
-@torch.library.register_fake("convattn::coordinate_attention_step", lib=OPERATORS)
-def _fake_step(x: Tensor, w1: Tensor, *rest: object) -> tuple[Tensor, ...]:
-    n, c, h, w = x.shape
-    strips, lanes = n * c * (h + w) + 16, (w1.numel() // c + 16) // 16 * 16
-    values = (strips, strips, n * (h + w) * lanes, 4 * lanes)
-    return (torch.empty_like(x), *(x.new_empty(k) for k in values))
-
-
-@torch.library.register_fake("convattn::coordinate_attention_gradients", lib=OPERATORS)
-def _fake_gradients(
-    dy: Tensor, x: Tensor, gates: Tensor, strips: Tensor, hidden: Tensor, norm: Tensor,
-    w1: Tensor, wh: Tensor, ww: Tensor, *rest: object,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    m, c = w1.shape[:2]
-    own = [x.new_empty(m) for _ in range(3)]
-    first, rows, columns = (t.new_empty(t.shape) for t in (w1, wh, ww))
-    return torch.empty_like(x), first, *own, rows, x.new_empty(c), columns, x.new_empty(c)

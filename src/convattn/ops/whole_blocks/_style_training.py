@@ -5,35 +5,49 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from convattn.ops._library import CPU, OPERATORS
 from convattn.ops.whole_blocks._operator import Statistics
-from convattn.ops.whole_blocks._training import Parameters, Training
+from convattn.ops.whole_blocks._training import Parameters, Results, Training, define_step
 
 __all__ = ["SRM"]
 
-OPERATORS.define(
-    "style_recalibration_step(Tensor x, Tensor weights, Tensor(a!)? mean, Tensor(b!)? variance,"
-    " Tensor? gamma, Tensor? beta, float eps, bool unbiased, float scale, bool batch,"
-    " Tensor(c!)? counter, float momentum) -> (Tensor, Tensor, Tensor, Tensor)"
-)
-OPERATORS.define(
-    "style_recalibration_gradients(Tensor dy, Tensor x, Tensor styles, Tensor norm, Tensor gate,"
-    " Tensor weights, Tensor? gamma, bool unbiased, float scale, bool batch)"
-    " -> (Tensor, Tensor, Tensor, Tensor)"
-)
-_step = torch.ops.convattn.style_recalibration_step.default
-_gradients = torch.ops.convattn.style_recalibration_gradients.default
-Results = tuple[Tensor, ...]
 Settings = tuple[Statistics, bool, float]  # unbiased, and the gate's scale
+
+
+def _fake_step(x: Tensor, *rest: object) -> Results:
+    n, c = x.shape[:2]
+    styles, norm = (x.new_empty(size, dtype=torch.float64) for size in ((2, n, c), (2, c)))
+    return torch.empty_like(x), styles, norm, x.new_empty(n, c, 1, 1)
+
+
+def _fake_gradients(
+    dy: Tensor, x: Tensor, styles: Tensor, norm: Tensor, gate: Tensor, weights: Tensor,
+    *rest: object,
+) -> Results:  # fmt: skip
+    c = x.shape[1]
+    return torch.empty_like(x), weights.new_empty(c, 2), x.new_empty(c), x.new_empty(c)
+
+
+_step = define_step(
+    "style_recalibration_step",
+    "Tensor x, Tensor weights, Tensor(a!)? mean, Tensor(b!)? variance, Tensor? gamma,"
+    " Tensor? beta, float eps, bool unbiased, float scale, bool batch, Tensor(c!)? counter,"
+    " float momentum",
+    4,
+    _fake_step,
+)
+_gradients = define_step(
+    "style_recalibration_gradients",
+    "Tensor dy, Tensor x, Tensor styles, Tensor norm, Tensor gate, Tensor weights,"
+    " Tensor? gamma, bool unbiased, float scale, bool batch",
+    4,
+    _fake_gradients,
+)
 
 
 def _forward(x: Tensor, settings: Settings, parameters: Parameters) -> Results:
     (mean, variance, eps, *moving), *rest = settings
     weights, gamma, beta = parameters
-    made: Results = _step.redispatch(
-        CPU, x, weights, mean, variance, gamma, beta, eps, *rest, *moving
-    )
-    return made
+    return _step(x, weights, mean, variance, gamma, beta, eps, *rest, *moving)
 
 
 def _backward(
@@ -41,8 +55,7 @@ def _backward(
 ) -> Results:
     norm, *rest = settings
     weights, gamma, _ = parameters
-    made: Results = _gradients.redispatch(CPU, dy, x, *kept, weights, gamma, *rest, norm.batch)
-    return made
+    return _gradients(dy, x, *kept, weights, gamma, *rest, norm.batch)
 
 
 def _steps(
@@ -59,19 +72,3 @@ def _steps(
 
 
 SRM = Training(_forward, _backward, _steps)  # parameters: weights, gamma, beta
-
-
-@torch.library.register_fake("convattn::style_recalibration_step", lib=OPERATORS)
-def _fake_step(x: Tensor, *rest: object) -> Results:
-    n, c = x.shape[:2]
-    styles, norm = (x.new_empty(size, dtype=torch.float64) for size in ((2, n, c), (2, c)))
-    return torch.empty_like(x), styles, norm, x.new_empty(n, c, 1, 1)
-
-
-@torch.library.register_fake("convattn::style_recalibration_gradients", lib=OPERATORS)
-def _fake_gradients(
-    dy: Tensor, x: Tensor, styles: Tensor, norm: Tensor, gate: Tensor, weights: Tensor,
-    *rest: object,
-) -> Results:  # fmt: skip
-    c = x.shape[1]
-    return torch.empty_like(x), weights.new_empty(c, 2), x.new_empty(c), x.new_empty(c)

@@ -8,9 +8,34 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Parameters", "Training", "full", "train"]
+from convattn.ops._library import CPU, OPERATORS
+
+__all__ = ["Parameters", "Results", "Training", "define_step", "full", "train"]
 
 Parameters = tuple[Tensor | None, ...]
+Results = tuple[Tensor, ...]
+
+
+def define_step(
+    name: str, arguments: str, results: int, fake: Callable[..., Results]
+) -> Callable[..., Results]:
+    """Register `convattn::name(arguments) -> results tensors`; returns its call, past autograd.
+
+    Args:
+        name: of the operator.
+        arguments: its schema's.
+        results: how many tensors it returns.
+        fake: makes these without computing them.
+    """
+    OPERATORS.define(f"{name}({arguments}) -> ({', '.join(results * ['Tensor'])})")
+    torch.library.register_fake(f"convattn::{name}", fake, lib=OPERATORS)
+    operator = getattr(torch.ops.convattn, name).default
+
+    def call(*given: Any) -> Results:
+        made: Results = operator.redispatch(CPU, *given)
+        return made
+
+    return call
 
 
 class Training(NamedTuple):
@@ -23,7 +48,7 @@ class Training(NamedTuple):
             through which gradients of gradients go.
     """
 
-    step: Callable[[Tensor, Any, Parameters], tuple[Tensor, ...]]
+    step: Callable[[Tensor, Any, Parameters], Results]
     gradients: Callable[[Tensor, Tensor, Parameters, Any, Parameters], Parameters]
     steps: Callable[..., Tensor]
 
