@@ -8,10 +8,6 @@
 namespace convattn {
 namespace {
 
-int32_t* places_of(const Tensor& t) { return static_cast<int32_t*>(t.data); }
-
-Tensor places(const std::vector<int64_t>& sizes) { return empty(sizes, aoti_torch_dtype_int32()); }
-
 // Largest value of each plane.
 void largest(const Map& map, const float* x, float* most, int32_t* where) {
     const int64_t channels = map.shape.channels;
@@ -94,14 +90,12 @@ void write(const Map& map, const MapGradient& d, const float* dy, float* dx) {
     const int64_t of_c = map.last ? 1 : positions, of_i = map.last ? channels : 1;
     const float* end = dy + map.n * map.image;
     const auto& kernel = *kernels().map_terms;
-    parts(map, map.last, [&](int64_t n, int64_t first, int64_t last) {
+    written(map, dy, dx, [&](int64_t n, const float* from, float* to, float* limit, int64_t first,
+                             int64_t last) {
         const int64_t c = n * channels, i = n * positions;
         const Shifted terms = {d.channel.data() + c, d.position.data() + i, d.shift.data() + i,
                                d.plus + c};
-        const float* from = dy + n * map.image;
-        float* to = dx + n * map.image;
         if (map.last) {
-            const float* limit = to + last * map.shape.width * channels;
             kernel.shifted_last(terms, from, end, to, limit, first, last, map.shape);
         } else {
             kernel.shifted(terms, from, end, to, first, last, map.shape);
@@ -150,7 +144,7 @@ void cbam_step(Stack stack, uint64_t, uint64_t) {
     Tensor channel = floats({n, c, 1, 1}), position = floats({n, 1, height, width});
     Tensor most = floats({n, height, width}), mean = floats({n, height, width});
     Tensor in_channels = places({n, height, width}), logits = floats({n, height, width});
-    Tensor norm = empty({SpatialNorm::VALUES}, aoti_torch_dtype_float64());
+    Tensor norm = doubles({SpatialNorm::VALUES});
 
     const Tensor z = means_of(x);
     std::memcpy(pooled.data, z.data, n * c * sizeof(float));
@@ -185,8 +179,8 @@ void cbam_step(Stack stack, uint64_t, uint64_t) {
         }
     });
     const int64_t count = n * map.positions;
-    own.forward(data_of(logits), count, static_cast<double*>(norm.data));
-    SpatialNorm::gates(static_cast<double*>(norm.data), data_of(logits), count, scale,
+    own.forward(data_of(logits), count, doubles_of(norm));
+    SpatialNorm::gates(doubles_of(norm), data_of(logits), count, scale,
                        data_of(position));
     const Tensor none(nullptr);
     Tensor y = gated(x, channel, position, none, none, none);
@@ -220,8 +214,8 @@ void cbam_gradients(Stack stack, uint64_t, uint64_t) {
     // the gate of positions
     const auto [d, d_position] = gradients_of_gates(dy, x, channel, position);
     layers().through_sigmoid(data_of(d_position), data_of(position), count, scale);
-    Tensor d_gamma = floats({1}), d_beta = floats({1}), d_conv = like(conv);
-    SpatialNorm::backward(static_cast<const double*>(norm.data), batch, data_of(logits), count,
+    Tensor d_gamma = floats({1}), d_beta = floats({1});
+    SpatialNorm::backward(doubles_of(norm), batch, data_of(logits), count,
                           data_of(d_position), data_of(d_gamma), data_of(d_beta));
     const int64_t values = conv.numel();
     Floats d_most(count), d_mean(count + BEHIND), of_images(n * values);
@@ -236,7 +230,7 @@ void cbam_gradients(Stack stack, uint64_t, uint64_t) {
             for (int64_t k = 0; k < map.positions; ++k) d_mean[at + k] /= (float)c;
         }
     });
-    sum_of_parts(of_images.data(), n, values, data_of(d_conv));
+    Tensor d_conv = column_sums(of_images.data(), n, like(conv));
     through_pooling(map, data_of(x), d_mean, d_most.data(), places_of(in_channels), data_of(d));
 
     // the channel gate

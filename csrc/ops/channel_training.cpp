@@ -127,7 +127,7 @@ void efficient_channel_attention_gradients(Stack stack, uint64_t, uint64_t) {
     const Tensor d = through_gate(dy, x, gate, scale), dz = floats({n, c, 1, 1});
     const Floats means = surrounded(data_of(z), n, c, pad, circular);
     const Floats wide = surrounded(data_of(d), n, c, pad, circular);
-    const int64_t step = c + 2 * pad, whole = (k + 15) / 16 * 16;
+    const int64_t step = c + 2 * pad, whole = padded(k);
     Floats sums(whole);
     for (int64_t i = 0; i < n; ++i) {
         layers().product({w.values + k - 1, 0, -1, wide.data() + i * step, 1, 1, k, c,

@@ -10,10 +10,6 @@
 namespace convattn {
 namespace {
 
-int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
-
-float at(const Parameter& p, int64_t i, float missing) { return p.values ? p.values[i] : missing; }
-
 // How a step's values lie.
 struct Plan {
     Plan(const Map& m, int64_t count)
@@ -105,9 +101,8 @@ void gate(const Plan& plan, const float* gates, const float* added, const float*
     const Map& map = plan.map;
     const float* end = x + map.n * map.image;
     const auto& gating = *kernels().full.gating;
-    parts(map, map.last, [&](int64_t n, int64_t first, int64_t last) {
-        const float* from = x + n * map.image;
-        float* to = y + n * map.image;
+    written(map, x, y, [&](int64_t n, const float* from, float* to, float* limit, int64_t first,
+                           int64_t last) {
         Added more = {NOTHING, {}, {}, {}};
         if (added != nullptr) {
             const float* behind = added + plan.all_strips();
@@ -116,7 +111,6 @@ void gate(const Plan& plan, const float* gates, const float* added, const float*
         }
         const Gates own = gates_of(plan, gates, n);
         if (map.last) {
-            float* limit = to + last * map.shape.width * plan.channels;
             gating.gate_last(own, more, from, end, to, limit, first, last, map.shape);
         } else {
             gating.gate(own, more, from, end, to, first, last, map.shape);

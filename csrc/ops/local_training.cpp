@@ -15,7 +15,7 @@ class Axis {
             refuse("expected a grouped convolution with an odd kernel, and a norm that fits");
         }
         per_ = conv.sizes[1], k_ = conv.sizes[2];
-        step_ = length + k_ - 1, wide_ = (length + 15) / 16 * 16;
+        step_ = length + k_ - 1, wide_ = padded(length);
         const Parameter given(conv, channels * per_ * k_);
         weight_.assign(given.values, given.values + channels * per_ * k_);
         back_.resize(weight_.size());
@@ -56,7 +56,7 @@ class Axis {
     // Of the channels of group g; dw (C, per, k), z and d of all images.
     void gradient_of_weight(int64_t g, const float* z, const float* d, int64_t images,
                             float* dw) const {
-        const int64_t lanes = (k_ + 15) / 16 * 16, first = g * per_;
+        const int64_t lanes = padded(k_), first = g * per_;
         Floats sums(per_ * lanes), in(step_ + BEHIND);
         for (int64_t other = 0; other < per_; ++other) {
             std::fill(sums.begin(), sums.end(), 0.0f);

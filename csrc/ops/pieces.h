@@ -40,4 +40,15 @@ void parts(const Map& map, bool rows, const Run& run) {
     });
 }
 
+// Writes a map y from a map x: calls write(n, from, to, limit, first, last) for channels of image n,
+// or for its rows in channels_last; `limit` ends what that call may write.
+template <class Write>
+void written(const Map& map, const float* x, float* y, const Write& write) {
+    const int64_t unit = map.last ? map.shape.width * map.shape.channels : map.positions;
+    parts(map, map.last, [&](int64_t n, int64_t first, int64_t last) {
+        float* to = y + n * map.image;
+        write(n, x + n * map.image, to, to + last * unit, first, last);
+    });
+}
+
 }  // namespace convattn

@@ -3,8 +3,6 @@
 namespace convattn {
 namespace {
 
-int64_t whole(int64_t n) { return (n + 15) / 16 * 16; }
-
 // Sums of term(i) in double, in parts that do not wait for each other.
 template <class Term>
 double long_sum(int64_t count, const Term& term) {
@@ -30,7 +28,7 @@ SpatialConvolution::SpatialConvolution(const Tensor& weight, int64_t high, int64
     if (weight.dim != 4 || weight.sizes[2] != weight.sizes[3] || weight.sizes[2] % 2 == 0) {
         refuse("expected a convolution with an odd square kernel");
     }
-    k_ = weight.sizes[2], planes_ = weight.sizes[1], step_ = whole(wide + k_ - 1);
+    k_ = weight.sizes[2], planes_ = weight.sizes[1], step_ = padded(wide + k_ - 1);
     const int64_t size = k_ * k_;
     const Parameter given(weight, planes_ * size);
     weight_.resize(planes_ * size);
@@ -47,7 +45,8 @@ SpatialConvolution::SpatialConvolution(const Tensor& weight, int64_t high, int64
 }
 
 // A plane among so many rows and columns of zeros on each side, 16 values readable behind it.
-Floats SpatialConvolution::padded(const float* plane, int64_t rows, int64_t columns) const {
+Floats SpatialConvolution::with_zeros(const float* plane, int64_t rows,
+                                      int64_t columns) const {
     Floats made((high_ + 2 * rows) * step_ + BEHIND);
     for (int64_t h = 0; h < high_; ++h) {
         std::memcpy(made.data() + (h + rows) * step_ + columns, plane + h * wide_,
@@ -58,7 +57,7 @@ Floats SpatialConvolution::padded(const float* plane, int64_t rows, int64_t colu
 
 void SpatialConvolution::convolve(const Floats& weight, const Floats& in, int64_t planes,
                                   float* out) const {
-    const int64_t out_step = whole(wide_);
+    const int64_t out_step = padded(wide_);
     Floats made(high_ * out_step);
     const int64_t plane = (high_ + k_ - 1) * step_;
     layers().convolve({weight.data(), planes, k_, k_, plane, step_, wide_, out_step}, in.data(), 0,
@@ -72,7 +71,7 @@ void SpatialConvolution::forward(const std::vector<const float*>& pooled, float*
     const int64_t plane = (high_ + k_ - 1) * step_;
     Floats in(planes_ * plane + BEHIND);
     for (int64_t p = 0; p < planes_; ++p) {
-        const auto one = padded(pooled[p], k_ / 2, k_ / 2);
+        const auto one = with_zeros(pooled[p], k_ / 2, k_ / 2);
         std::copy(one.begin(), one.begin() + plane, in.begin() + p * plane);
     }
     convolve(weight_, in, planes_, logits);
@@ -80,14 +79,14 @@ void SpatialConvolution::forward(const std::vector<const float*>& pooled, float*
 
 void SpatialConvolution::backward(const std::vector<const float*>& pooled, const float* d,
                                   const std::vector<float*>& d_pooled, float* d_weight) const {
-    const int64_t size = k_ * k_, lanes = whole(k_), above = k_ - 1;
-    const auto around = padded(d, k_ / 2, k_ / 2), between = padded(d, above, 0);
+    const int64_t size = k_ * k_, lanes = padded(k_), above = k_ - 1;
+    const auto around = with_zeros(d, k_ / 2, k_ / 2), between = with_zeros(d, above, 0);
     Floats sums(k_ * lanes);
     for (int64_t p = 0; p < planes_; ++p) {
         convolve({flipped_.begin() + p * size, flipped_.begin() + (p + 1) * size}, around, 1,
                  d_pooled[p]);
         // a row of the plane meets as many rows of d as the kernel is high
-        const auto in = padded(pooled[p], k_ / 2, k_ / 2);
+        const auto in = with_zeros(pooled[p], k_ / 2, k_ / 2);
         std::fill(sums.begin(), sums.end(), 0.0f);
         for (int64_t r = 0; r < high_ + above; ++r) {
             layers().product({between.data() + (r + above) * step_, -step_, 1,
@@ -144,14 +143,6 @@ void SpatialNorm::backward(const double* norm, bool batch, const float* values, 
     const double linear = batch ? product * rate * rate / (double)count : 0;
     for (int64_t i = 0; i < count; ++i) {
         d[i] = (float)(slope * (d[i] - constant - linear * (values[i] - mean)));
-    }
-}
-
-void sum_of_parts(const float* values, int64_t images, int64_t count, float* to) {
-    for (int64_t i = 0; i < count; ++i) {
-        double total = 0;
-        for (int64_t n = 0; n < images; ++n) total += values[n * count + i];
-        to[i] = (float)total;
     }
 }
 

@@ -20,7 +20,7 @@ class SpatialConvolution {
                   const std::vector<float*>& d_pooled, float* d_weight) const;
 
    private:
-    Floats padded(const float* plane, int64_t rows, int64_t columns) const;
+    Floats with_zeros(const float* plane, int64_t rows, int64_t columns) const;
     void convolve(const Floats& weight, const Floats& in, int64_t planes, float* out) const;
 
     int64_t high_, wide_, k_, planes_, step_;
@@ -51,8 +51,5 @@ class SpatialNorm {
     bool batch_;
     Running running_;
 };
-
-// Sums, in double, of `count` values of each image.
-void sum_of_parts(const float* values, int64_t images, int64_t count, float* to);
 
 }  // namespace convattn

@@ -9,15 +9,6 @@
 namespace convattn {
 namespace {
 
-Tensor doubles(const std::vector<int64_t>& sizes) {
-    return empty(sizes, aoti_torch_dtype_float64());
-}
-
-double* doubles_of(const Tensor& t) {
-    if (t.dtype != aoti_torch_dtype_float64()) refuse("expected what the step kept");
-    return static_cast<double*>(t.data);
-}
-
 int64_t count_of(const Map& map, bool unbiased) {
     return unbiased ? std::max<int64_t>(map.positions - 1, 1) : map.positions;
 }
@@ -56,8 +47,6 @@ Tensor styles_of(const Tensor& x, const Map& map, int64_t count) {
     run_passes(map, room, {passes.channels(measure), finish});
     return styles;
 }
-
-float at(const Parameter& p, int64_t i, float missing) { return p.values ? p.values[i] : missing; }
 
 // What the norm sees of channel c: w_1 mean + w_2 deviation.
 struct Styles {

@@ -16,6 +16,31 @@ inline Tensor floats(const std::vector<int64_t>& sizes) {
     return empty(sizes, aoti_torch_dtype_float32());
 }
 
+inline Tensor doubles(const std::vector<int64_t>& sizes) {
+    return empty(sizes, aoti_torch_dtype_float64());
+}
+
+inline double* doubles_of(const Tensor& t) {
+    if (t.dtype != aoti_torch_dtype_float64()) refuse("expected what the step kept");
+    return static_cast<double*>(t.data);
+}
+
+// Where largest values lie.
+inline Tensor places(const std::vector<int64_t>& sizes) {
+    return empty(sizes, aoti_torch_dtype_int32());
+}
+
+inline int32_t* places_of(const Tensor& t) {
+    if (t.dtype != aoti_torch_dtype_int32()) refuse("expected what the step kept");
+    return static_cast<int32_t*>(t.data);
+}
+
+inline int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
+
+inline float at(const Parameter& p, int64_t i, float missing) {
+    return p.values ? p.values[i] : missing;
+}
+
 inline Tensor like(const Tensor& t) { return floats({t.sizes, t.sizes + t.dim}); }
 
 inline void check_map(const Tensor& x) {
@@ -46,12 +71,13 @@ inline Tensor gated_by(const Tensor& x, const Tensor& gate) {
     return gated(x, gate, none, none, none, none);
 }
 
-// Sums over the rows of (rows, columns), in a tensor of as many values as there are columns.
+// Sums, in double, over the rows of (rows, columns), in a tensor of as many values as there are columns.
 inline Tensor column_sums(const float* from, int64_t rows, Tensor sums) {
     const int64_t columns = sums.numel();
-    std::memset(sums.data, 0, columns * sizeof(float));
-    for (int64_t n = 0; n < rows; ++n) {
-        for (int64_t i = 0; i < columns; ++i) data_of(sums)[i] += from[n * columns + i];
+    for (int64_t i = 0; i < columns; ++i) {
+        double total = 0;
+        for (int64_t n = 0; n < rows; ++n) total += from[n * columns + i];
+        data_of(sums)[i] = (float)total;
     }
     return sums;
 }

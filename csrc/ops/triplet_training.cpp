@@ -11,7 +11,6 @@ namespace {
 
 enum { COLUMNS, ROWS, POSITIONS, BRANCHES };
 
-int32_t* places_of(const Tensor& t) { return static_cast<int32_t*>(t.data); }
 
 // How values of the branches lie.
 struct Plan {
@@ -104,14 +103,12 @@ void gate(const Plan& plan, const float* gates, const float* added, const float*
     const Map& map = plan.map;
     const float* end = x + map.n * map.image;
     const auto& gating = *kernels().full.gating;
-    parts(map, map.last, [&](int64_t n, int64_t first, int64_t last) {
-        const float* from = x + n * map.image;
-        float* to = y + n * map.image;
+    written(map, x, y, [&](int64_t n, const float* from, float* to, float* limit, int64_t first,
+                           int64_t last) {
         const GateSum own = plan.sum(gates, n, 1.0f / BRANCHES);
         const GateSum more = added == nullptr ? GateSum() : plan.sum(added, n, 1);
         const GateSum* sum = added == nullptr ? nullptr : &more;
         if (map.last) {
-            float* limit = to + last * map.shape.width * map.shape.channels;
             gating.mean_gate_last(own, sum, from, end, to, limit, first, last, map.shape);
         } else {
             gating.mean_gate(own, sum, from, end, to, first, last, map.shape);
@@ -201,9 +198,8 @@ void triplet_step(Stack stack, uint64_t, uint64_t) {
     const auto scale = (float)number(stack[1 + 9 * BRANCHES]);
     Tensor y = empty_like(x), gates = floats({plan.total + BEHIND}), logits = floats({plan.total});
     Tensor most = floats({plan.total}), mean = floats({plan.total});
-    Tensor where = empty({plan.total}, aoti_torch_dtype_int32());
-    Tensor norm = empty({BRANCHES * SpatialNorm::VALUES}, aoti_torch_dtype_float64());
-    auto* normal = static_cast<double*>(norm.data);
+    Tensor where = places({plan.total});
+    Tensor norm = doubles({BRANCHES * SpatialNorm::VALUES});
 
     pool(plan, data_of(x), data_of(most), data_of(mean), places_of(where));
     plan.each([&](int b, int64_t n) {
@@ -212,7 +208,7 @@ void triplet_step(Stack stack, uint64_t, uint64_t) {
     });
     parallel(BRANCHES, plan.total, [&](int64_t b, int64_t until) {
         for (; b < until; ++b) {
-            double* own = normal + b * SpatialNorm::VALUES;
+            double* own = doubles_of(norm) + b * SpatialNorm::VALUES;
             const int64_t count = map.n * plan.size[b];
             norms[b].forward(data_of(logits) + plan.start[b], count, own);
             float* to = data_of(gates) + plan.start[b];
@@ -241,7 +237,7 @@ void triplet_gradients(Stack stack, uint64_t, uint64_t) {
     for (const Tensor* t : {&most, &where, &mean, &logits}) check_kept(*t, plan.total);
     check_kept(gates, plan.total + BEHIND);
     check_kept(norm, BRANCHES * SpatialNorm::VALUES);
-    const auto* normal = static_cast<const double*>(norm.data);
+    const double* normal = doubles_of(norm);
 
     Floats d(plan.total), d_most(plan.total), d_mean(plan.total + BEHIND);
     reduce(plan, data_of(dy), data_of(x), d.data());
@@ -261,12 +257,12 @@ void triplet_gradients(Stack stack, uint64_t, uint64_t) {
     std::vector<SpatialConvolution> convolutions;
     for (int b = 0; b < BRANCHES; ++b) convolutions.push_back(plan.convolution(weights[b], b));
     const int64_t values = weights[0].numel();
-    Floats parts_of(map.n * BRANCHES * values);
+    Floats of_images(map.n * BRANCHES * values);
     plan.each([&](int b, int64_t n) {
         float* to = plan.at(d_mean.data(), b, n);
         convolutions[b].backward({plan.at(data_of(most), b, n), plan.at(data_of(mean), b, n)},
                                  plan.at(d.data(), b, n), {plan.at(d_most.data(), b, n), to},
-                                 parts_of.data() + (b * map.n + n) * values);
+                                 of_images.data() + (b * map.n + n) * values);
         const float by = 1.0f / (float)plan.pooled[b];
         for (int64_t i = 0; i < plan.size[b]; ++i) to[i] *= by;
     });
@@ -275,9 +271,8 @@ void triplet_gradients(Stack stack, uint64_t, uint64_t) {
     scatter(plan, d_most.data(), places_of(where), data_of(dx));
     stack[0] = dx.release();
     for (int b = 0; b < BRANCHES; ++b) {
-        Tensor own = like(weights[b]);
-        sum_of_parts(parts_of.data() + b * map.n * values, map.n, values, data_of(own));
-        stack[1 + 3 * b] = own.release();
+        const float* parts = of_images.data() + b * map.n * values;
+        stack[1 + 3 * b] = column_sums(parts, map.n, like(weights[b])).release();
         stack[2 + 3 * b] = d_gamma[b].release();
         stack[3 + 3 * b] = d_beta[b].release();
     }

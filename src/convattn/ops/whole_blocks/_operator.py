@@ -74,7 +74,7 @@ def define(name: str, arguments: str) -> Callable[..., Tensor]:
     return call
 
 
-def runs_on(x: Tensor, gradients: bool = False) -> bool:
+def runs_on(x: Tensor, gradients: bool) -> bool:
     """Whether the operators may run on x: the CPU's kernels take it, gradients are on or off."""
     return (
         x.is_cpu
