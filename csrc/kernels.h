@@ -139,10 +139,14 @@ struct Hidden {
 };
 
 struct CoordinateNetwork {
-    void (*encode)(Network net, const float* z, float* f);
+    // The part of w z, (hidden, places), that channels [first, last) have.
+    void (*encode)(Network net, int64_t first, int64_t last, const float* z, float* to);
+    // f of `count` such parts, one behind the other.
+    void (*activated)(Network net, const float* parts, int64_t count, float* f);
     // Gates (channels, length) of channels [first, last) at to + first * length.
     void (*decode)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
                    float* to);
+    void (*transpose)(const float* from, int64_t rows, int64_t columns, float* to);
     // Gates (length, channels) of places [first, last); here weight is (hidden, channels).
     void (*decode_last)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
                         float* to);

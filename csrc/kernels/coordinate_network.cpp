@@ -5,12 +5,23 @@
 namespace CONVATTN_ISA {
 namespace {
 
-void encode(convattn::Network net, const float* z, float* f) {
-    multiply({net.w, net.channels, 1}, 0, net.hidden, net.channels, z, net.step, net.places,
-             [&](int64_t i, int64_t l, vf value) {
-                 value = net.slope[i] * value + net.offset[i];
-                 store(f + i * net.step + l, net.relu ? rectify(value) : hard_swish(value));
+void encode(convattn::Network net, int64_t first, int64_t last, const float* z, float* to) {
+    multiply({net.w + first, net.channels, 1}, 0, net.hidden, last - first, z + first * net.step,
+             net.step, net.places, [&](int64_t i, int64_t l, vf value) {
+                 store(to + i * net.step + l, value);
              });
+}
+
+void activated(convattn::Network net, const float* from, int64_t count, float* f) {
+    const int64_t size = net.hidden * net.step;
+    for (int64_t i = 0; i < net.hidden; ++i) {
+        for (int64_t l = i * net.step; l < i * net.step + net.places; l += LANES) {
+            vf value = load(from + l);
+            for (int64_t k = 1; k < count; ++k) value += load(from + k * size + l);
+            value = net.slope[i] * value + net.offset[i];
+            store(f + l, net.relu ? rectify(value) : hard_swish(value));
+        }
+    }
 }
 
 void decode(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
@@ -27,6 +38,39 @@ void decode(convattn::Network net, convattn::Network2 out, const float* f, int64
                  else if (out.length < LANES) store_within(at, value, n, limit);
                  else store_first(at, value, n);
              });
+}
+
+v4 load_four(const float* from) {
+    v4 value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
+    if (rows < 4 || columns < 4) {
+        for (int64_t i = 0; i < rows; ++i) {
+            for (int64_t k = 0; k < columns; ++k) to[k * rows + i] = from[i * columns + k];
+        }
+        return;
+    }
+    for (int64_t next = 0; next < rows; next += 4) {
+        const int64_t i = least(next, rows - 4);  // the last four overlap those before
+        for (int64_t following = 0; following < columns; following += 4) {
+            const int64_t k = least(following, columns - 4);
+            v4 row[4], pair[4];
+            for (int r = 0; r < 4; ++r) row[r] = load_four(from + (i + r) * columns + k);
+            for (int r = 0; r < 2; ++r) {
+                pair[r] = __builtin_shufflevector(row[r], row[r + 2], 0, 4, 1, 5);
+                pair[r + 2] = __builtin_shufflevector(row[r], row[r + 2], 2, 6, 3, 7);
+            }
+            for (int r = 0; r < 2; ++r) {
+                const v4 one = __builtin_shufflevector(pair[2 * r], pair[2 * r + 1], 0, 4, 1, 5);
+                const v4 two = __builtin_shufflevector(pair[2 * r], pair[2 * r + 1], 2, 6, 3, 7);
+                std::memcpy(to + (k + 2 * r) * rows + i, &one, sizeof one);
+                std::memcpy(to + (k + 2 * r + 1) * rows + i, &two, sizeof two);
+            }
+        }
+    }
 }
 
 // P places and V vectors of channels.
@@ -58,9 +102,14 @@ void places_last(convattn::Network net, convattn::Network2 out, const float* f, 
     }
 }
 
-void decode_last(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
-                 int64_t last, float* to) {
-    constexpr int P = MANY_REGISTERS ? 8 : 6;
+// Places [first, last) in equal parts of at most P.
+template <int P>
+void all_last(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
+              int64_t last, float* to) {
+    const int64_t parts = (last - first + P - 1) / P;
+    if constexpr (P > 1) {
+        if (last - first <= (P - 1) * parts) return all_last<P - 1>(net, out, f, first, last, to);
+    }
     for (int64_t l = first; l < last; l += P) {
         int64_t c = 0;
         for (; c + LANES < net.channels; c += 2 * LANES) {
@@ -68,6 +117,11 @@ void decode_last(convattn::Network net, convattn::Network2 out, const float* f, 
         }
         if (c < net.channels) places_last<P, 1>(net, out, f, l, last - l, c, to);
     }
+}
+
+void decode_last(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
+                 int64_t last, float* to) {
+    all_last<MANY_REGISTERS ? 8 : 6>(net, out, f, first, last, to);
 }
 
 // Calls with(place, lane) for each vector of values (places, lanes).
@@ -143,6 +197,7 @@ void through_norm(convattn::Hidden hidden, const float* h, const float* constant
 }  // namespace
 
 const convattn::CoordinateNetwork coordinate_network = {
-    encode, decode, decode_last, activate, moments, through_activation, through_norm};
+    encode,   activated, decode,             transpose, decode_last,
+    activate, moments,   through_activation, through_norm};
 
 }  // namespace CONVATTN_ISA

@@ -13,9 +13,7 @@ struct Coordinates {
           mean(take_optional(stack[3])), variance(take_optional(stack[4])),
           gamma(take_optional(stack[5])), beta(take_optional(stack[6])), eps(number(stack[7])),
           wh(take(stack[8])), bh(take_optional(stack[9])), ww(take(stack[10])),
-          bw(take_optional(stack[11])), relu(truth(stack[12])), scale((float)number(stack[13])) {
-        if (x.dtype != aoti_torch_dtype_float32()) refuse("expected a float32 map");
-    }
+          bw(take_optional(stack[11])), relu(truth(stack[12])), scale((float)number(stack[13])) {}
     const Tensor x, w1, b1, mean, variance, gamma, beta;
     const double eps;
     const Tensor wh, bh, ww, bw;

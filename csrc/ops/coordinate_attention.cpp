@@ -4,51 +4,49 @@
 namespace convattn {
 namespace {
 
-// The gates of one axis, and the weights as the kernels want them.
-struct Axis {
-    Axis(const Tensor& weights, const Tensor& biases, const Map& map, int64_t hidden, int64_t from,
-         int64_t length)
-        : weight(weights, map.shape.channels * hidden), bias(biases, map.shape.channels) {
-        const int64_t channels = map.shape.channels;
-        const float *w = weight.values, *b = bias.values;
+// The gates of one axis, from its places among the hidden values.
+class Axis {
+   public:
+    Axis(Room& room, const Map& map, const Network& net, const Tensor& weights,
+         const Tensor& biases, int64_t from, int64_t length)
+        : gates(room.take(net.channels * length)), net_(net),
+          weight_(weights, net.channels * net.hidden), bias_(biases, net.channels) {
+        const float *w = weight_.values, *b = bias_.values;
         if (map.last) {  // transposed, with what may be read behind
-            own.assign(channels * (hidden + 1) + 2 * BEHIND, 0.0f);
-            for (int64_t c = 0; c < channels; ++c) {
-                for (int64_t k = 0; k < hidden; ++k) own[k * channels + c] = w[c * hidden + k];
-            }
-            w = own.data();
+            const int64_t size = net.channels * net.hidden;
+            own_.reset(new float[size + net.channels + 2 * BEHIND]);
+            kernels().coordinate_network->transpose(w, net.channels, net.hidden, own_.get());
+            w = own_.get();
             if (b != nullptr) {
-                float* to = own.data() + channels * hidden + BEHIND;
-                std::memcpy(to, b, channels * sizeof(float));
-                b = to;
+                b = std::copy_n(b, net.channels, own_.get() + size + BEHIND) - net.channels;
             }
         }
-        network = {w, b, from, length};
+        out_ = {w, b, from, length};
     }
-    Parameter weight, bias;
-    std::vector<float> own;
-    Network2 network{};
-};
+    void by_channel(float* room, const float* f, int64_t first, int64_t last) const {
+        kernels().coordinate_network->decode(net_, out_, f, first, last, room + gates);
+    }
+    // Of places [first, last) of both axes.
+    void by_place(float* room, const float* f, int64_t first, int64_t last) const {
+        first = std::max<int64_t>(first - out_.from, 0);
+        last = std::min(last - out_.from, out_.length);
+        if (first >= last) return;
+        kernels().coordinate_network->decode_last(net_, out_, f, first, last, room + gates);
+    }
+    const int64_t gates;
 
-// What one image needs between its two passes.
-struct Work {
-    Work(const Map& map, const Network& net)
-        : size(net.channels * net.step + BEHIND), strips(size), hidden(net.hidden * net.step + BEHIND),
-          gates(2 * (map.shape.channels * net.places + 2 * BEHIND)) {}
-    int64_t size;
-    std::vector<float> strips, hidden, gates;
-    float* rows() { return gates.data(); }
-    float* columns(const Map& map) {
-        return gates.data() + map.shape.channels * map.shape.height + BEHIND;
-    }
+   private:
+    const Network& net_;
+    const Parameter weight_, bias_;
+    std::unique_ptr<float[]> own_;
+    Network2 out_{};
 };
 
 }  // namespace
 
 void coordinate_attention(Stack stack, uint64_t, uint64_t) {
     const Coordinates given(stack);
-    const Tensor& x = given.x;
-    const Map map(x);
+    const Map map(given.x);
     const auto [channels, height, width] = map.shape;
     const int64_t hidden = given.w1.numel() / channels, places = height + width;
     const Parameter first(given.w1, hidden * channels), bias(given.b1, hidden);
@@ -56,96 +54,48 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
     for (int64_t i = 0; bias.values != nullptr && i < hidden; ++i) {
         norm.offset[i] += norm.slope[i] * bias.values[i];
     }
-    const Network net = {channels,           hidden,       places,
+    const Network net = {channels,           hidden,      places,
                          (places + 15) / 16 * 16, first.values, norm.slope.data(),
-                         norm.offset.data(), given.relu,   given.scale};
-    const Axis rows(given.wh, given.bh, map, hidden, 0, height);
-    const Axis columns(given.ww, given.bw, map, hidden, height, width);
-    const Kernels& k = kernels();
-    Tensor y = empty_like(x);
-    const auto* from = static_cast<const float*>(x.data);
-    auto* to = static_cast<float*>(y.data);
-    const float* end = from + map.n * map.image;
-    const Map& shape = map;
-
-    const auto pool = [&](int64_t n, Work& work, int64_t first, int64_t last) {
-        float* z = work.strips.data();
-        if (map.last) {
-            k.full.means->strip_means_last(from + n * map.image, end, map.shape, first, last,
-                                    {z, net.step, 1}, {z + shape.shape.height, net.step, 1});
-        } else {
-            k.full.means->strip_means(from + n * map.image + first * map.positions, end, last - first,
-                               map.shape, {z + first * net.step, net.step, 1},
-                               {z + first * net.step + shape.shape.height, net.step, 1});
-        }
-    };
-    const auto gated_planes = [&](int64_t n, Work& work, int64_t first, int64_t last) {
-        const int64_t h = shape.shape.height, w = shape.shape.width;
-        float *gr = work.rows(), *gc = work.columns(map);
-        k.coordinate_network->decode(net, rows.network, work.hidden.data(), first, last, gr);
-        k.coordinate_network->decode(net, columns.network, work.hidden.data(), first, last, gc);
-        const Gates gates = {COLUMN, ROW, {gc, gc + last * w}, {gr, gr + last * h}};
-        k.full.gating->gate(gates, {}, from + n * map.image, end, to + n * map.image, first, last,
-                    map.shape);
-    };
-    const auto gated_rows = [&](int64_t n, Work& work, int64_t first, int64_t last) {
-        float *gr = work.rows(), *gc = work.columns(map);
-        const Gates gates = {COLUMN, ROW, {gc, nullptr}, {gr, nullptr}};
-        k.full.gating->gate_last(gates, {}, from + n * map.image, end, to + n * map.image,
-                         to + n * map.image + last * shape.shape.width * net.channels, first, last,
-                         map.shape);
-    };
-    const auto gates_last = [&](Work& work, int64_t first, int64_t last) {
-        const int64_t h = shape.shape.height;
-        if (first < h) {
-            k.coordinate_network->decode_last(net, rows.network, work.hidden.data(), first, std::min(last, h),
-                                 work.rows());
-        }
-        if (last > h) {
-            k.coordinate_network->decode_last(net, columns.network, work.hidden.data(),
-                                 std::max<int64_t>(first - h, 0), last - h, work.columns(map));
-        }
-    };
-
-    uint32_t threads = 1;
-    check(torch_get_num_threads(&threads));
-    if (map.n >= threads) {  // an image to a thread, which finds it in its cache again
-        parallel(map.n, map.image, [&](int64_t first, int64_t last) {
-            Work work(map, net);
-            for (int64_t n = first; n < last; ++n) {
-                pool(n, work, 0, net.channels);
-                k.coordinate_network->encode(net, work.strips.data(), work.hidden.data());
-                if (map.last) {
-                    gates_last(work, 0, net.places);
-                    gated_rows(n, work, 0, shape.shape.height);
-                } else {
-                    gated_planes(n, work, 0, net.channels);
+                         norm.offset.data(), given.relu,  given.scale};
+    const CoordinateNetwork& network = *kernels().coordinate_network;
+    // Channels are pooled and encoded by parts, the same for any number of threads.
+    const int64_t part = std::max<int64_t>(16, (channels / 16 + 15) / 16 * 16);
+    const int64_t count = (channels + part - 1) / part, size = hidden * net.step;
+    Tensor y = empty_like(given.x);
+    Room room;
+    const int64_t z = room.take(channels * net.step), parts = room.take(count * size);
+    const int64_t f = room.take(size);
+    const Axis rows(room, map, net, given.wh, given.bh, 0, height);
+    const Axis columns(room, map, net, given.ww, given.bw, height, width);
+    const Pass activated = {1, 0, [&](float* at, int64_t, int64_t, int64_t) {
+        network.activated(net, at + parts, count, at + f);
+    }};
+    const Pass by_channel = {
+        channels, hidden * places / 8, [&](float* at, int64_t, int64_t from, int64_t to) {
+            rows.by_channel(at, at + f, from, to);
+            columns.by_channel(at, at + f, from, to);
+        }};
+    const Pass by_place = {
+        (places + 7) / 8, channels * hidden, [&](float* at, int64_t, int64_t from, int64_t to) {
+            rows.by_place(at, at + f, from * 8, to * 8);
+            columns.by_place(at, at + f, from * 8, to * 8);
+        }};
+    typed(given.x, [&](auto* data) {
+        const Passes passes(map, data, static_cast<decltype(data)>(y.data));
+        const Pass strips = passes.strips({z, z + map.shape.height, net.step, 1, net.step, 1});
+        const int64_t unit = map.last ? 16 : 1;  // of the strips
+        const Pass encoded = {
+            count, part * map.positions, [&](float* at, int64_t n, int64_t from, int64_t to) {
+                for (int64_t i = from; i < to; ++i) {
+                    const int64_t a = i * part, b = std::min(net.channels, a + part);
+                    strips.run(at, n, a / unit, (b + unit - 1) / unit);
+                    network.encode(net, a, b, at + z, at + parts + i * size);
                 }
-            }
-        });
-    } else {  // all threads on one image
-        Work work(map, net);
-        for (int64_t n = 0; n < map.n; ++n) {
-            if (map.last) {
-                parallel((net.channels + 15) / 16, 16 * map.positions, [&](int64_t a, int64_t z) {
-                    pool(n, work, a * 16, std::min(net.channels, z * 16));
-                });
-                k.coordinate_network->encode(net, work.strips.data(), work.hidden.data());
-                parallel((net.places + 7) / 8, 8 * net.channels * net.hidden / 8,
-                         [&](int64_t a, int64_t z) {
-                             gates_last(work, a * 8, std::min(net.places, z * 8));
-                         });
-                parallel(shape.shape.height, map.image / shape.shape.height,
-                         [&](int64_t a, int64_t z) { gated_rows(n, work, a, z); });
-            } else {
-                parallel(net.channels, map.positions,
-                         [&](int64_t a, int64_t z) { pool(n, work, a, z); });
-                k.coordinate_network->encode(net, work.strips.data(), work.hidden.data());
-                parallel(net.channels, map.positions,
-                         [&](int64_t a, int64_t z) { gated_planes(n, work, a, z); });
-            }
-        }
-    }
+            }};
+        const Pass gated = passes.gated(COLUMN, columns.gates, ROW, rows.gates);
+        if (map.last) return run_passes(map, room, {encoded, activated, by_place, gated});
+        run_passes(map, room, {encoded, activated, together(by_channel, gated)});
+    });
     stack[0] = y.release();
 }
 

@@ -136,6 +136,7 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
     const Tensor &x = given.x, &mean = given.mean, &variance = given.variance;
     const bool relu = given.relu, batch = truth(stack[14]);
     const Tensor counter = take_optional(stack[15]);
+    check_map(x);
 
     const Map map(x);
     const Plan plan(map, given.w1.numel() / map.shape.channels);

@@ -19,7 +19,7 @@ void implement(const char* name, void (*kernel)(Stack, uint64_t, uint64_t)) {
 
 extern "C" {
 
-__attribute__((visibility("default"))) int32_t convattn_interface() { return 5; }
+__attribute__((visibility("default"))) int32_t convattn_interface() { return 6; }
 
 __attribute__((visibility("default"))) const char* convattn_processor() { return kernels().name; }
 

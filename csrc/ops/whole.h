@@ -75,6 +75,16 @@ struct Pass {
     std::function<void(float* room, int64_t n, int64_t first, int64_t last)> run;
 };
 
+// One after the other, each thread with its own units.
+inline Pass together(Pass a, Pass b) {
+    return {a.units, a.values + b.values,
+            [a = std::move(a.run), b = std::move(b.run)](float* room, int64_t n, int64_t first,
+                                                         int64_t last) {
+                a(room, n, first, last);
+                b(room, n, first, last);
+            }};
+}
+
 inline void run_passes(const Map& map, const Room& room, const std::vector<Pass>& passes) {
     uint32_t threads = 1;
     check(torch_get_num_threads(&threads));

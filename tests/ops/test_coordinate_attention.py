@@ -55,10 +55,10 @@ def test_the_output_is_the_blocks_in_float64(
                 outputs.append(one_operator(block, x))
     finally:
         torch.set_num_threads(threads)
+    assert torch.equal(*outputs)
     exact = block.double()(x.double())
-    for y in outputs:
-        assert y.stride() == x.stride()
-        assert (y.double() - exact).abs().max() < 1e-5 * exact.abs().max()
+    assert outputs[0].stride() == x.stride()
+    assert (outputs[0].double() - exact).abs().max() < 1e-5 * exact.abs().max()
 
 
 def one_operator(block: nn.Module, x: Tensor) -> Tensor:
@@ -71,47 +71,24 @@ def one_operator(block: nn.Module, x: Tensor) -> Tensor:
 
 
 @needs_kernels
-@pytest.mark.parametrize("layout", FORMATS)
-def test_what_is_not_finite_spreads_as_in_pytorch(layout: str) -> None:
-    x = torch.randn(3, 8, 5, 6).contiguous(memory_format=FORMATS[layout])
-    x[0, 1, 2, 3], x[1, 3, 0, 0], x[2, 7, 4, 5] = float("nan"), float("inf"), -1e30
-    block = a_block(8)
-    with torch.no_grad():
-        y = one_operator(block, x)
-        with ops.reference_only():
-            expected = block(x)
-    assert torch.equal(y.isnan(), expected.isnan())
-    assert torch.equal(y.isinf(), expected.isinf())
-
-
-def test_it_stands_aside_where_more_is_wanted_than_the_output() -> None:
-    x = torch.randn(2, 8, 5, 6)
-    for change in (
+def test_it_stands_aside_for_norms_that_it_does_not_know() -> None:
+    changes: list[Callable[[nn.Module], object]] = [
         lambda b: b.train(), lambda b: b.double(), lambda b: b.bn1.register_forward_hook(print),
-        lambda b: setattr(b, "bn1", nn.InstanceNorm2d(8)), lambda b: b.to(torch.bfloat16),
-    ):  # fmt: skip
-        block = a_block(8)
-        change(block)
-        with torch.no_grad():
+        lambda b: setattr(b, "bn1", nn.InstanceNorm2d(8)),
+    ]  # fmt: skip
+    x = torch.randn(2, 8, 5, 6)
+    with torch.no_grad():
+        assert taken(a_block(8), x) is not None
+        for change in changes:
+            block = a_block(8)
+            change(block)
             assert taken(block, x) is None
-    with torch.no_grad(), torch.autocast("cpu"):
-        assert taken(a_block(8), x) is None
 
 
 def taken(block: nn.Module, x: Tensor) -> Tensor | None:
     return ops.coordinate_attention(
         x, block.conv1, block.bn1, block.conv_h, block.conv_w, relu=False, scale=1.0
     )
-
-
-@needs_kernels
-def test_compiled_without_a_break_for_any_size() -> None:
-    block = a_block(16)
-    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend="aot_eager")
-    with torch.no_grad():
-        for size in ((2, 16, 7, 9), (3, 16, 12, 5)):
-            x = torch.randn(size)
-            torch.testing.assert_close(compiled(x), block(x))
 
 
 @needs_kernels

@@ -19,6 +19,10 @@ needs_kernels = pytest.mark.skipif(
 )
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ca": ("ca", {}),
+    "ca-relu-no-bias": ("ca", {"act": "relu", "bias": False}),
+    "ca-no-norm": ("ca", {"norm": False}),
+    "ca-timm": ("ca", {"variant": "timm"}),
     "se": ("se", {}),
     "se-relu6-no-bias": ("se", {"act": "relu6", "bias": False, "reduction": 3}),
     "eca": ("eca", {}),
@@ -162,7 +166,7 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
 
 
 @needs_kernels
-@pytest.mark.parametrize("form", ["se", "eca", "cbam", "gc", "ela", "triplet"])
+@pytest.mark.parametrize("form", ["ca", "se", "eca", "cbam", "gc", "ela", "triplet"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_it_stands_aside_for_layers_that_are_more_than_their_weights(
     form: str, change: str

@@ -26,7 +26,6 @@ __all__ = [
 
 Layer = tuple[Tensor | None, Tensor | None]  # weight and bias
 Norm = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, float]
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _DTYPES = (torch.float32, torch.bfloat16)
 _NO_NORM: Norm = (None, None, None, None, 0.0)
 
@@ -89,7 +88,13 @@ def values_of(layer: nn.Module, kind: type[nn.Module]) -> Layer | None:
 
     A layer that is parametrised, quantised or watched by hooks has to be called itself.
     """
-    if type(layer) is not kind or any(getattr(layer, hooks) for hooks in _HOOKS):
+    if (
+        type(layer) is not kind
+        or layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+    ):
         return None
     weight, bias = layer._parameters["weight"], layer._parameters["bias"]
     return (weight, bias) if readable(weight, bias) else None

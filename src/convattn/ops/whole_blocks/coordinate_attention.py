@@ -16,7 +16,7 @@ from convattn.ops.whole_blocks._operator import (
     statistics_of,
     values_of,
 )
-from convattn.ops.whole_blocks._training import full, train
+from convattn.ops.whole_blocks._training import train
 
 __all__ = ["coordinate_attention"]
 
@@ -49,10 +49,10 @@ def coordinate_attention(
         scale: of both gates.
 
     Returns:
-        The output, or None where the kernel does not take this; it takes float32.
+        The output, or None where the kernel does not take this.
     """
     gradients = torch.is_grad_enabled()
-    if not runs_on(x, gradients) or x.dtype is not torch.float32:
+    if not runs_on(x, gradients):
         return None
     first = values_of(conv1, nn.Conv2d)
     rows, columns = values_of(conv_h, nn.Conv2d), values_of(conv_w, nn.Conv2d)
@@ -64,8 +64,6 @@ def coordinate_attention(
     if values is None:
         return None
     *statistics, eps = values
-    if not full(*first, *statistics, *rows, *columns):
-        return None
     return _ca(x, *first, *statistics, eps, *rows, *columns, relu, scale)
 
 
