@@ -106,6 +106,7 @@ def test_wrong_grids_are_named(text: str, arguments: dict[str, Any]) -> None:
         CompareConfig(**arguments)
 
 
+@pytest.mark.long
 def test_killed_and_restarted_ends_in_the_same_table(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = subprocess.run(command(whole), capture_output=True, text=True, check=False)
@@ -137,6 +138,7 @@ def test_killed_and_restarted_ends_in_the_same_table(tmp_path: Path) -> None:
     assert "lr was 0.05, now 0.2" in other.stderr
 
 
+@pytest.mark.long
 def test_a_failing_run_is_named_and_the_others_are_compared(tmp_path: Path) -> None:
     done = subprocess.run(
         command(tmp_path, "--seeds", "1", "--epochs", "1", "--grid", "{lr: [0.01, 1.0e+30]}"),

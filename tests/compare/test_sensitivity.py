@@ -110,6 +110,7 @@ def test_the_model_and_the_random_state_stay() -> None:
     assert [len(c.gains) for c in first.candidates] == [3, 3, 0]
 
 
+@pytest.mark.long
 def test_all_positions_with_their_costs() -> None:
     model = create_model("mobilenet_v2", width_mult=0.1, num_classes=3)
     data = [(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])) for _ in range(2)]

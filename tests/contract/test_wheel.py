@@ -40,6 +40,7 @@ def needed_by(name: str, found: set[str]) -> set[str]:
     return found
 
 
+@pytest.mark.long
 def test_a_block_and_a_network_run_with_torch_alone(wheel: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()

@@ -34,6 +34,7 @@ KILLED = textwrap.dedent("""
 """)
 
 
+@pytest.mark.long
 def test_two_processes_of_which_one_is_killed_end_as_if_it_was_not(tmp_path: Path) -> None:
     scenes = {"train_count": 24, "test_count": 20, "size": 24}
     shard_data("scenes", tmp_path / "shards", "classification", **scenes)

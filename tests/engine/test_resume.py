@@ -73,6 +73,7 @@ def test_seeds_decide(tmp_path: Path) -> None:
     assert whole_run(replace(BASE, workers=2), tmp_path / "d") == first
 
 
+@pytest.mark.long
 def test_a_hundred_kills(tmp_path: Path) -> None:
     # in a process of its own: it forks, and PyTorch forbids that once a test has started threads
     script = Path(__file__).with_name("hundred_kills.py")

@@ -33,6 +33,7 @@ def test_pieces_of_a_batch_are_the_batch(accumulate: int, size: int, tmp_path: P
     assert distance(whole, state_of(tmp_path / "other")) > 1e-6
 
 
+@pytest.mark.long
 def test_two_processes_are_one(tmp_path: Path) -> None:
     """Several runs by one pair of processes: importing torch takes longer than all of them."""
     runs: list[dict[str, Any]] = [

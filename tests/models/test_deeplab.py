@@ -108,6 +108,7 @@ def labels_of(stored: Tensor, names: dict[int, str]) -> Tensor:
     return table[stored.long()]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="the shared weights are not here")
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the shared COCO photos are not here")
 def test_the_trained_weights_reach_their_stated_score() -> None:

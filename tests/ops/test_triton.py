@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
+@pytest.mark.long
 def test_in_tritons_interpreter() -> None:
     # in a process of its own: Triton looks at the variable when it is imported
     done = subprocess.run(

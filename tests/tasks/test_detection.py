@@ -42,6 +42,7 @@ FEW = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "arguments", "side", "lr", "steps"),
     [
@@ -64,18 +65,23 @@ def test_four_images_are_learned_by_heart(
     batch = task.collate([task.train_set[0, i] for i in range(4)])
     truth = task.collate([task.test_set[i] for i in range(4)])
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=lr)
-    with torch.no_grad():
-        before = task.evaluate(task.model.eval(), [truth])
-    for _ in range(steps):
+    wanted = {"map50", "mask_map50"} if model == "mask_rcnn" else {"map50"}
+
+    def scores() -> list[float]:
+        with torch.no_grad():
+            found = task.evaluate(task.model.eval(), [truth])
+        return [found.get(name, 0) for name in wanted]
+
+    assert max(scores()) < 0.1
+    for step in range(1, steps + 1):
         optimizer.zero_grad()
         sum(task.loss(task.model.train(), batch).values()).backward()
         torch.nn.utils.clip_grad_norm_(task.model.parameters(), 10.0)
         optimizer.step()
-    with torch.no_grad():
-        after = task.evaluate(task.model.eval(), [truth])
-    assert before.get("map50", 0) < 0.1
-    assert after["map50"] > 0.9
-    assert model != "mask_rcnn" or after["mask_map50"] > 0.9
+        if step % 20 == 0 and min(scores()) > 0.9:
+            break
+    else:
+        pytest.fail(f"not learned in {steps} steps: {wanted} {scores()}")
 
 
 def test_a_run_its_weights_and_its_files(tmp_path: Path) -> None:
