@@ -1,5 +1,6 @@
 // Largest values, and where each is first; float32.
 #include "functions.h"
+#include "sums_last.h"
 
 namespace CONVATTN_ISA {
 namespace {
@@ -170,14 +171,15 @@ void over_channels_last(const float* x, const float* end, Shape shape, const flo
 
 void planes_last(const float* x, const float* end, Shape shape, int64_t first, int64_t last,
                  float* most, int32_t* where) {
-    for (int64_t c = first; c < last; c += LANES) {
-        const int64_t count = least(LANES, last - c);
-        Best best;
-        for (int64_t i = 0; i < shape.height * shape.width; ++i) {
-            best.see(load_any(x + i * shape.channels + c, count, end), places(i));
+    slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
+        constexpr int V = decltype(vectors)::count;
+        Best best[V];
+        each_last(vectors, x + c, end, shape, count, 0, shape.height * shape.width,
+                  [&](vf value, int v, int64_t i, int) { best[v].see(value, places(i)); });
+        for (int v = 0; v < V; ++v) {
+            put_lanes(best[v], v + 1 == V ? count : LANES, {most, where, 1, 0}, c + v * LANES, 0);
         }
-        put_lanes(best, count, {most, where, 1, 0}, c, 0);
-    }
+    });
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Gradients of gates.
 #include "gates.h"
+#include "sums_last.h"
 
 namespace CONVATTN_ISA {
 namespace {
@@ -138,71 +139,84 @@ struct Reduce {
         }
     }
 
-    // Sixteen channels of one image.
-    template <class T>
+    // V vectors of channels of one image, from c on; the last has `count` of them.
+    template <int V, class T>
     static void channels_last(Gates gates, const T* dy, const T* x, int64_t size, int64_t c,
                               int64_t count, Shape shape, Strip da, Strip db) {
         const int64_t channels = shape.channels, height = shape.height, width = shape.width;
-        float* columns = scratch(4 * width * LANES);
-        const int64_t half = 2 * width * LANES;
-        zero(columns, 2 * half);
-        double of_a[LANES] = {}, of_b[LANES] = {};
-        const auto gate = [&](Kind kind, Gate g, int64_t h, int64_t w) -> vf {
-            if (kind == ROW) return load(g.data + h * channels + c);
-            if (kind == COLUMN) return load(g.data + w * channels + c);
+        const int64_t line = width * V * LANES;
+        // of both gates the sums at hand, then the sums of earlier sums
+        float* const columns_a = scratch(4 * line);
+        float* const columns_b = columns_a + line;
+        zero(columns_a, 4 * line);
+        double of_a[V * LANES] = {}, of_b[V * LANES] = {};
+        const auto gate = [&](Kind kind, Gate g, int64_t h, int64_t w, int v) -> vf {
+            if (kind == ROW) return load(g.data + h * channels + c + v * LANES);
+            if (kind == COLUMN) return load(g.data + w * channels + c + v * LANES);
             if (kind == POSITION) return splat(g.data[h * width + w]);
-            return kind == CHANNEL ? load(g.data + c) : splat(1.0f);
+            return kind == CHANNEL ? load(g.data + c + v * LANES) : splat(1.0f);
         };
-        const auto put = [&](Strip to, int64_t place, const auto& values) {
-            for (int64_t l = 0; l < count; ++l) {
+        const auto put = [&](Strip to, int64_t place, const auto* values, int64_t n) {
+            for (int64_t l = 0; l < n; ++l) {
                 to.to[(c + l) * to.channel + place * to.place] = (float)values[l];
             }
         };
+        const int64_t all = (V - 1) * LANES + count;
         const vi mask = first(count);
         for (int64_t h = 0; h < height; ++h) {
-            vf row_a = {}, row_b = {};
+            vf row_a[V] = {}, row_b[V] = {};
             for (int64_t from = 0; from < width; from += 2 * CHAIN) {
                 const int64_t to = least(width, from + 2 * CHAIN);
-                vf acc_a = {}, acc_b = {};
+                vf acc_a[V] = {}, acc_b[V] = {};
                 for (int64_t w = from; w < to; ++w) {
-                    const int64_t at = (h * width + w) * channels + c;
-                    const vf vx = load_any(x + at, count, x + size);
-                    const vf vy = load_any(dy + at, count, dy + size);
-                    const vf va = gate(A, gates.a, h, w), vb = gate(B, gates.b, h, w);
-                    const vf product = vx * vy;
-                    const vf for_a = B == NONE ? product : product * vb, for_b = product * va;
-                    if (A == CHANNEL || A == ROW) acc_a += for_a;
-                    if (B == CHANNEL || B == ROW) acc_b += for_b;
-                    float* column = columns + 2 * w * LANES;
-                    if (A == COLUMN) store(column, load(column) + for_a);
-                    if (B == COLUMN) store(column + LANES, load(column + LANES) + for_b);
                     const int64_t place = h * width + w;
-                    if (A == POSITION) da.to[place * da.place] += sum(keep(for_a, mask));
-                    if (B == POSITION) db.to[place * db.place] += sum(keep(for_b, mask));
+                    vf here_a = {}, here_b = {};
+                    for (int v = 0; v < V; ++v) {
+                        const int64_t at = place * channels + c + v * LANES;
+                        const bool end = v + 1 == V;
+                        const vf vx = end ? load_any(x + at, count, x + size) : load(x + at);
+                        const vf vy = end ? load_any(dy + at, count, dy + size) : load(dy + at);
+                        const vf va = gate(A, gates.a, h, w, v), vb = gate(B, gates.b, h, w, v);
+                        const vf product = vx * vy;
+                        const vf for_a = B == NONE ? product : product * vb, for_b = product * va;
+                        if (A == CHANNEL || A == ROW) acc_a[v] += for_a;
+                        if (B == CHANNEL || B == ROW) acc_b[v] += for_b;
+                        float* const a = columns_a + (w * V + v) * LANES;
+                        float* const b = columns_b + (w * V + v) * LANES;
+                        if (A == COLUMN) store(a, load(a) + for_a);
+                        if (B == COLUMN) store(b, load(b) + for_b);
+                        if (A == POSITION) here_a += end ? keep(for_a, mask) : for_a;
+                        if (B == POSITION) here_b += end ? keep(for_b, mask) : for_b;
+                    }
+                    if (A == POSITION) da.to[place * da.place] += sum(here_a);
+                    if (B == POSITION) db.to[place * db.place] += sum(here_b);
                 }
-                row_a += acc_a;
-                row_b += acc_b;
+                for (int v = 0; v < V; ++v) row_a[v] += acc_a[v], row_b[v] += acc_b[v];
             }
-            if (A == ROW) put(da, h, row_a);
-            if (B == ROW) put(db, h, row_b);
-            for (int64_t l = 0; l < LANES; ++l) {
-                if (A == CHANNEL) of_a[l] += row_a[l];
-                if (B == CHANNEL) of_b[l] += row_b[l];
+            float values_a[V * LANES], values_b[V * LANES];
+            for (int v = 0; v < V; ++v) {
+                store(values_a + v * LANES, row_a[v]);
+                store(values_b + v * LANES, row_b[v]);
+            }
+            if (A == ROW) put(da, h, values_a, all);
+            if (B == ROW) put(db, h, values_b, all);
+            for (int64_t l = 0; l < V * LANES; ++l) {
+                if (A == CHANNEL) of_a[l] += values_a[l];
+                if (B == CHANNEL) of_b[l] += values_b[l];
             }
             if ((A == COLUMN || B == COLUMN) && h % CHAIN == CHAIN - 1) {
-                for (int64_t i = 0; i < half; ++i) columns[half + i] += columns[i];
-                zero(columns, half);
+                for (int64_t i = 0; i < 2 * line; ++i) columns_a[2 * line + i] += columns_a[i];
+                zero(columns_a, 2 * line);
             }
         }
-        if (A == CHANNEL) put(da, 0, of_a);
-        if (B == CHANNEL) put(db, 0, of_b);
-        for (int64_t w = 0; w < width; ++w) {
-            const float* column = columns + 2 * w * LANES;
-            const vf all_a = load(column + half) + load(column);
-            const vf all_b = load(column + half + LANES) + load(column + LANES);
-            if (A == COLUMN) put(da, w, all_a);
-            if (B == COLUMN) put(db, w, all_b);
-        }
+        if (A == CHANNEL) put(da, 0, of_a, all);
+        if (B == CHANNEL) put(db, 0, of_b, all);
+        const auto put_columns = [&](Strip to, float* columns) {
+            for (int64_t i = 0; i < line; ++i) columns[i] += columns[2 * line + i];
+            for (int64_t w = 0; w < width; ++w) put(to, w, columns + w * V * LANES, all);
+        };
+        if (A == COLUMN) put_columns(da, columns_a);
+        if (B == COLUMN) put_columns(db, columns_b);
     }
 };
 
@@ -218,9 +232,10 @@ template <class T>
 void reduce_last(Gates gates, const T* dy, const T* x, int64_t size, int64_t first, int64_t last,
                  Shape shape, Strip da, Strip db) {
     with_kinds<Reduce>(gates, [&](auto of) {
-        for (int64_t c = first; c < last; c += LANES) {
-            of.channels_last(gates, dy, x, size, c, least(LANES, last - c), shape, da, db);
-        }
+        slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
+            of.template channels_last<decltype(vectors)::count>(gates, dy, x, size, c, count, shape,
+                                                                da, db);
+        });
     });
 }
 

@@ -1,7 +1,7 @@
 // Means of maps whose channels are last.
 #pragma once
 
-#include "common.h"
+#include "sums_last.h"
 
 namespace CONVATTN_ISA {
 namespace {
@@ -106,25 +106,11 @@ void strip_means_last(const T* x, const T* end, Shape shape, int64_t first, int6
 
 template <class T>
 void means_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last, float* to) {
-    const int64_t positions = shape.height * shape.width;
-    for (int64_t c = first; c < last; c += LANES) {
-        const int64_t count = least(LANES, last - c);
-        double total[LANES] = {};
-        for (int64_t from = 0; from < positions; from += 4 * CHAIN) {
-            const int64_t to = least(positions, from + 4 * CHAIN);
-            vf acc[4] = {};
-            int64_t i = from;
-            for (; i + 4 <= to; i += 4) {
-                for (int k = 0; k < 4; ++k) {
-                    acc[k] += load_any(x + (i + k) * shape.channels + c, count, end);
-                }
-            }
-            for (; i < to; ++i) acc[0] += load_any(x + i * shape.channels + c, count, end);
-            const vf part = (acc[0] + acc[1]) + (acc[2] + acc[3]);
-            for (int64_t l = 0; l < count; ++l) total[l] += part[l];
-        }
-        for (int64_t l = 0; l < count; ++l) to[c + l] = (float)(total[l] / (double)positions);
-    }
+    slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
+        const auto positions = (double)(shape.height * shape.width);
+        sums_last(vectors, x + c, end, shape, count, to + c, positions,
+                  [](vf value, int64_t, int) { return value; });
+    });
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Statistics other than means: maxima, deviations, weighted sums, and those over the channels.
-#include "common.h"
+#include "sums_last.h"
 
 namespace CONVATTN_ISA {
 namespace {
@@ -133,62 +133,45 @@ void strip_maxima(const T* x, const T* end, int64_t planes, Shape shape, Strip r
 
 // ---------------------------------------------------------------------------- channels last
 
-// What `put` does with 16 channels of one image, for the channels [first, last).
-template <class Put>
-void slices(int64_t first, int64_t last, const Put& put) {
-    for (int64_t c = first; c < last; c += LANES) put(c, least(LANES, last - c));
-}
-
 template <class T>
 void maxima_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last, float* to) {
-    const int64_t positions = shape.height * shape.width;
-    slices(first, last, [&](int64_t c, int64_t count) {
-        vf most[4] = {splat(LEAST), splat(LEAST), splat(LEAST), splat(LEAST)};
-        for (int64_t i = 0; i < positions; ++i) {
-            vf& one = most[i % 4];
-            one = larger(one, load_any(x + i * shape.channels + c, count, end));
+    slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
+        constexpr int V = decltype(vectors)::count;
+        vf most[2][V];
+        for (auto& some : most) {
+            for (vf& one : some) one = splat(LEAST);
         }
-        store_first(to + c, larger(larger(most[0], most[1]), larger(most[2], most[3])), count);
+        each_last(vectors, x + c, end, shape, count, 0, shape.height * shape.width,
+                  [&](vf value, int v, int64_t, int k) {
+                      most[k][v] = larger(most[k][v], value);
+                  });
+        for (int v = 0; v < V; ++v) {
+            store_first(to + c + v * LANES, larger(most[0][v], most[1][v]),
+                        v + 1 == V ? count : LANES);
+        }
     });
-}
-
-template <class T, class Term>
-void chained_last(const T* x, const T* end, Shape shape, int64_t c, int64_t count, float* to,
-                  const Term& term) {
-    const int64_t positions = shape.height * shape.width;
-    double total[LANES] = {};
-    for (int64_t from = 0; from < positions; from += 4 * CHAIN) {
-        const int64_t until = least(positions, from + 4 * CHAIN);
-        vf acc[4] = {};
-        int64_t i = from;
-        for (; i + 4 <= until; i += 4) {
-            for (int k = 0; k < 4; ++k) {
-                acc[k] += term(load_any(x + (i + k) * shape.channels + c, count, end), i + k);
-            }
-        }
-        for (; i < until; ++i) acc[0] += term(load_any(x + i * shape.channels + c, count, end), i);
-        const vf part = (acc[0] + acc[1]) + (acc[2] + acc[3]);
-        for (int64_t l = 0; l < count; ++l) total[l] += part[l];
-    }
-    for (int64_t l = 0; l < count; ++l) to[c + l] = (float)total[l];
 }
 
 template <class T>
 void squares_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
                   const float* mean, float* to) {
-    slices(first, last, [&](int64_t c, int64_t count) {
-        const vf m = load_first(mean + c, count);
-        chained_last(x, end, shape, c, count, to,
-                     [&](vf v, int64_t) { return (v - m) * (v - m); });
+    slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
+        constexpr int V = decltype(vectors)::count;
+        vf m[V];
+        for (int v = 0; v < V; ++v) {
+            m[v] = load_first(mean + c + v * LANES, v + 1 == V ? count : LANES);
+        }
+        sums_last(vectors, x + c, end, shape, count, to + c, 1,
+                  [&](vf value, int64_t, int v) { return (value - m[v]) * (value - m[v]); });
     });
 }
 
 template <class T>
 void weighted_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
                    const float* weight, float* to) {
-    slices(first, last, [&](int64_t c, int64_t count) {
-        chained_last(x, end, shape, c, count, to,
-                     [&](vf v, int64_t i) { return v * splat(weight[i]); });
+    slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
+        sums_last(vectors, x + c, end, shape, count, to + c, 1,
+                  [&](vf value, int64_t i, int) { return value * splat(weight[i]); });
     });
 }
 
@@ -215,7 +198,8 @@ void strip_maxima_last(const T* x, const T* end, Shape shape, int64_t first, int
                        Strip rows, Strip columns) {
     const int64_t channels = shape.channels, width = shape.width;
     float* most = scratch(width * LANES);
-    slices(first, last, [&](int64_t c, int64_t count) {
+    for (int64_t c = first; c < last; c += LANES) {
+        const int64_t count = least(LANES, last - c);
         const auto put = [&](Strip to, int64_t place, vf values) {
             for (int64_t l = 0; l < count; ++l) {
                 to.to[(c + l) * to.channel + place * to.place] = values[l];
@@ -232,7 +216,7 @@ void strip_maxima_last(const T* x, const T* end, Shape shape, int64_t first, int
             put(rows, h, all);
         }
         for (int64_t w = 0; w < width; ++w) put(columns, w, load(most + w * LANES));
-    });
+    }
 }
 
 }  // namespace

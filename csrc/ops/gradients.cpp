@@ -82,12 +82,15 @@ std::pair<Tensor, Tensor> gradients_of_gates(const Tensor& dy, const Tensor& x, 
         }
         const int64_t parts = positions ? 1 : (channels + 15) / 16;
         parallel(map.n * parts, map.image / parts, [&](int64_t first, int64_t last) {
-            for (int64_t i = first; i < last; ++i) {
-                const int64_t n = i / parts, c = i % parts * 16, at = n * map.image;
+            for (int64_t i = first; i < last;) {
+                const int64_t n = i / parts, at = n * map.image;
+                const int64_t part = i % parts, count = std::min(parts - part, last - i);
                 const Gates gates = {va.kind, vb.kind, va.of_image(n), vb.of_image(n)};
-                table(data).gradients->reduce_last(gates, from + at, data + at, size - at, c,
-                                        positions ? channels : std::min(channels, c + 16),
-                                        map.shape, da.of_image(n), db.of_image(n));
+                table(data).gradients->reduce_last(
+                    gates, from + at, data + at, size - at, part * 16,
+                    positions ? channels : std::min(channels, (part + count) * 16), map.shape,
+                    da.of_image(n), db.of_image(n));
+                i += count;
             }
         });
     });

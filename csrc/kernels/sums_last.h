@@ -1,0 +1,66 @@
+// Sums over the positions of a map whose channels are last.
+#pragma once
+
+#include "common.h"
+
+namespace CONVATTN_ISA {
+namespace {
+
+template <int V>
+struct Vectors {
+    static constexpr int count = V;
+};
+
+// Channels [first, last), up to four vectors together, so that whole lines of the cache are read:
+// calls put(vectors, c, count), with `count` channels in the last of them.
+template <class Put>
+void slices(int64_t first, int64_t last, const Put& put) {
+    const auto some = [&](auto vectors) {
+        constexpr int64_t before = (decltype(vectors)::count - 1) * LANES;
+        for (; last - first > before; first += before + LANES) {
+            put(vectors, first, least(LANES, last - first - before));
+        }
+    };
+    some(Vectors<4>());
+    some(Vectors<2>());
+    some(Vectors<1>());
+}
+
+// Calls with(vector, v, position, k) for all positions in order, k = 0 and 1 in turn.
+template <int V, class T, class With>
+void each_last(Vectors<V>, const T* x, const T* end, Shape shape, int64_t count, int64_t from,
+               int64_t to, const With& with) {
+    const auto position = [&](int64_t i, int k) {
+        const T* at = x + i * shape.channels;
+        for (int v = 0; v + 1 < V; ++v) with(load(at + v * LANES), v, i, k);
+        with(load_any(at + (V - 1) * LANES, count, end), V - 1, i, k);
+    };
+    int64_t i = from;
+    for (; i + 2 <= to; i += 2) position(i, 0), position(i + 1, 1);
+    if (i < to) position(i, 0);
+}
+
+// Sums of term(vector, position, v) for each channel, divided by `by`.
+template <int V, class T, class Term>
+void sums_last(Vectors<V> vectors, const T* x, const T* end, Shape shape, int64_t count, float* to,
+               double by, const Term& term) {
+    const int64_t positions = shape.height * shape.width;
+    double total[V * LANES] = {};
+    for (int64_t far = 0; far < positions; far += 2 * CHAIN * CHAIN) {
+        const int64_t limit = least(positions, far + 2 * CHAIN * CHAIN);
+        vf part[V] = {};
+        for (int64_t from = far; from < limit; from += 2 * CHAIN) {
+            vf acc[2][V] = {};
+            each_last(vectors, x, end, shape, count, from, least(limit, from + 2 * CHAIN),
+                      [&](vf value, int v, int64_t i, int k) { acc[k][v] += term(value, i, v); });
+            for (int v = 0; v < V; ++v) part[v] += acc[0][v] + acc[1][v];
+        }
+        for (int v = 0; v < V; ++v) {
+            for (int64_t l = 0; l < LANES; ++l) total[v * LANES + l] += part[v][l];
+        }
+    }
+    for (int64_t l = 0; l < (V - 1) * LANES + count; ++l) to[l] = (float)(total[l] / by);
+}
+
+}  // namespace
+}  // namespace CONVATTN_ISA
