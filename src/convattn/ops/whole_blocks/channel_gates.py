@@ -47,10 +47,7 @@ def squeeze_excitation(
         The output, or None where the kernel does not take this.
     """
     gradients = torch.is_grad_enabled()
-    if not runs_on(x, gradients) or (
-        # PyTorch multiplies all images by the weights at once, which is faster for many small ones
-        not gradients and x.shape[0] >= 8 and x.numel() < x.shape[0] << 17 and not x.is_contiguous()
-    ):
+    if not runs_on(x, gradients):
         return None
     first, second = values_of(fc1, nn.Linear), values_of(fc2, nn.Linear)
     if first is None or second is None:
