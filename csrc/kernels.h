@@ -146,6 +146,7 @@ struct CoordinateNetwork {
     // Gates (channels, length) of channels [first, last) at to + first * length.
     void (*decode)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
                    float* to);
+    // To (columns, rows).
     void (*transpose)(const float* from, int64_t rows, int64_t columns, float* to);
     // Gates (length, channels) of places [first, last); here weight is (hidden, channels).
     void (*decode_last)(Network net, Network2 out, const float* f, int64_t first, int64_t last,

@@ -1,6 +1,6 @@
 // Largest values, and where each is first; float32.
 #include "functions.h"
-#include "sums_last.h"
+#include "channels_last.h"
 
 namespace CONVATTN_ISA {
 namespace {

@@ -1,6 +1,6 @@
 // Gradients of gates.
 #include "gates.h"
-#include "sums_last.h"
+#include "channels_last.h"
 
 namespace CONVATTN_ISA {
 namespace {

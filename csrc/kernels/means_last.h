@@ -1,7 +1,7 @@
 // Means of maps whose channels are last.
 #pragma once
 
-#include "sums_last.h"
+#include "channels_last.h"
 
 namespace CONVATTN_ISA {
 namespace {

@@ -1,5 +1,5 @@
 // Statistics other than means: maxima, deviations, weighted sums, and those over the channels.
-#include "sums_last.h"
+#include "channels_last.h"
 
 namespace CONVATTN_ISA {
 namespace {

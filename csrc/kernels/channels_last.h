@@ -1,4 +1,4 @@
-// Sums over the positions of a map whose channels are last.
+// Maps whose channels are last: read by several vectors of channels, and summed over positions.
 #pragma once
 
 #include "common.h"
