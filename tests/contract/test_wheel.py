@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.long  # all of them: they share the wheel
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,7 +42,6 @@ def needed_by(name: str, found: set[str]) -> set[str]:
     return found
 
 
-@pytest.mark.long
 def test_a_block_and_a_network_run_with_torch_alone(wheel: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
