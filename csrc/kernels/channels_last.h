@@ -6,29 +6,26 @@
 namespace CONVATTN_ISA {
 namespace {
 
-template <int V>
-struct Vectors {
-    static constexpr int count = V;
-};
-
-// Channels [first, last), up to four vectors together, so that whole lines of the cache are read:
-// calls put(vectors, c, count), with `count` channels in the last of them.
-template <class Put>
+// Channels [first, last), up to `Most` vectors together, so that whole lines of the cache are read:
+// calls put(Number<V>, c, count), with `count` channels in the last of V vectors.
+template <int Most = 4, class Put>
 void slices(int64_t first, int64_t last, const Put& put) {
-    const auto some = [&](auto vectors) {
-        constexpr int64_t before = (decltype(vectors)::count - 1) * LANES;
-        for (; last - first > before; first += before + LANES) {
-            put(vectors, first, least(LANES, last - first - before));
-        }
-    };
-    some(Vectors<4>());
-    some(Vectors<2>());
-    some(Vectors<1>());
+    constexpr int64_t before = (Most - 1) * LANES;
+    for (; last - first > before; first += before + LANES) {
+        put(Number<Most>(), first, least(LANES, last - first - before));
+    }
+    if constexpr (Most > 1) slices<Most / 2>(first, last, put);
+}
+
+// Of `count` channels in the last of V vectors: how many are in vector v.
+template <int V>
+int64_t lanes_of(Number<V>, int v, int64_t count) {
+    return v + 1 == V ? count : LANES;
 }
 
 // Calls with(vector, v, position, k) for all positions in order, k = 0 and 1 in turn.
 template <int V, class T, class With>
-void each_last(Vectors<V>, const T* x, const T* end, Shape shape, int64_t count, int64_t from,
+void each_last(Number<V>, const T* x, const T* end, Shape shape, int64_t count, int64_t from,
                int64_t to, const With& with) {
     const auto position = [&](int64_t i, int k) {
         const T* at = x + i * shape.channels;
@@ -42,7 +39,7 @@ void each_last(Vectors<V>, const T* x, const T* end, Shape shape, int64_t count,
 
 // Sums of term(vector, position, v) for each channel, divided by `by`.
 template <int V, class T, class Term>
-void sums_last(Vectors<V> vectors, const T* x, const T* end, Shape shape, int64_t count, float* to,
+void sums_last(Number<V> vectors, const T* x, const T* end, Shape shape, int64_t count, float* to,
                double by, const Term& term) {
     const int64_t positions = shape.height * shape.width;
     double total[V * LANES] = {};

@@ -66,6 +66,22 @@ float* scratch(int64_t size) {  // of this thread
     return kept.values;
 }
 
+template <int N>
+struct Number {
+    static constexpr int value = N;
+};
+
+// Calls run(Number<R>) with the smallest R that needs no more steps for `count` than R = Most does:
+// 8 in steps of at most 6 are 4 and 4.
+template <int Most, class Run>
+void in_even_steps(int64_t count, const Run& run) {
+    if constexpr (Most > 1) {
+        const int64_t steps = (count + Most - 1) / Most;
+        if (count <= (Most - 1) * steps) return in_even_steps<Most - 1>(count, run);
+    }
+    run(Number<Most>());
+}
+
 int64_t whole_vectors(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
 
 template <class T>

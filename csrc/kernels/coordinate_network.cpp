@@ -102,26 +102,18 @@ void places_last(convattn::Network net, convattn::Network2 out, const float* f, 
     }
 }
 
-// Places [first, last) in equal parts of at most P.
-template <int P>
-void all_last(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
-              int64_t last, float* to) {
-    const int64_t parts = (last - first + P - 1) / P;
-    if constexpr (P > 1) {
-        if (last - first <= (P - 1) * parts) return all_last<P - 1>(net, out, f, first, last, to);
-    }
-    for (int64_t l = first; l < last; l += P) {
-        int64_t c = 0;
-        for (; c + LANES < net.channels; c += 2 * LANES) {
-            places_last<P, 2>(net, out, f, l, last - l, c, to);
-        }
-        if (c < net.channels) places_last<P, 1>(net, out, f, l, last - l, c, to);
-    }
-}
-
 void decode_last(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
                  int64_t last, float* to) {
-    all_last<MANY_REGISTERS ? 8 : 6>(net, out, f, first, last, to);
+    in_even_steps<MANY_REGISTERS ? 8 : 6>(last - first, [&](auto together) {
+        constexpr int P = decltype(together)::value;
+        for (int64_t l = first; l < last; l += P) {
+            int64_t c = 0;
+            for (; c + LANES < net.channels; c += 2 * LANES) {
+                places_last<P, 2>(net, out, f, l, last - l, c, to);
+            }
+            if (c < net.channels) places_last<P, 1>(net, out, f, l, last - l, c, to);
+        }
+    });
 }
 
 // Calls with(place, lane) for each vector of values (places, lanes).

@@ -172,12 +172,12 @@ void over_channels_last(const float* x, const float* end, Shape shape, const flo
 void planes_last(const float* x, const float* end, Shape shape, int64_t first, int64_t last,
                  float* most, int32_t* where) {
     slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
-        constexpr int V = decltype(vectors)::count;
+        constexpr int V = decltype(vectors)::value;
         Best best[V];
         each_last(vectors, x + c, end, shape, count, 0, shape.height * shape.width,
                   [&](vf value, int v, int64_t i, int) { best[v].see(value, places(i)); });
         for (int v = 0; v < V; ++v) {
-            put_lanes(best[v], v + 1 == V ? count : LANES, {most, where, 1, 0}, c + v * LANES, 0);
+            put_lanes(best[v], lanes_of(vectors, v, count), {most, where, 1, 0}, c + v * LANES, 0);
         }
     });
 }

@@ -233,7 +233,7 @@ void reduce_last(Gates gates, const T* dy, const T* x, int64_t size, int64_t fir
                  Shape shape, Strip da, Strip db) {
     with_kinds<Reduce>(gates, [&](auto of) {
         slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
-            of.template channels_last<decltype(vectors)::count>(gates, dy, x, size, c, count, shape,
+            of.template channels_last<decltype(vectors)::value>(gates, dy, x, size, c, count, shape,
                                                                 da, db);
         });
     });

@@ -93,15 +93,12 @@ void strips_of(const T* x, const T* end, Shape shape, int64_t count, Strip rows,
 template <class T>
 void strip_means_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
                       Strip rows, Strip columns) {
-    for (int64_t c = first; c < last;) {
-        const int64_t left = last - c, vectors = left > LANES ? 2 : 1;
-        const int64_t count = least(LANES, left - (vectors - 1) * LANES);
-        const Strip r = {rows.to + c * rows.channel, rows.channel, rows.place};
-        const Strip k = {columns.to + c * columns.channel, columns.channel, columns.place};
-        if (vectors == 2) strips_of<2>(x + c, end, shape, count, r, k);
-        if (vectors == 1) strips_of<1>(x + c, end, shape, count, r, k);
-        c += (vectors - 1) * LANES + count;
-    }
+    slices<2>(first, last, [&](auto vectors, int64_t c, int64_t count) {
+        strips_of<decltype(vectors)::value>(x + c, end, shape, count,
+                                            {rows.to + c * rows.channel, rows.channel, rows.place},
+                                            {columns.to + c * columns.channel, columns.channel,
+                                             columns.place});
+    });
 }
 
 template <class T>

@@ -51,30 +51,20 @@ void tiles(Factor w, int64_t first, int64_t last, int64_t length, const float* z
     }
 }
 
-// The same, with the rows in equal parts of at most R: fewer are computed that nobody wants.
-template <int R, int V, class Put>
-void even_tiles(Factor w, int64_t first, int64_t last, int64_t length, const float* z, int64_t step,
-                int64_t from, int64_t to, const Put& put) {
-    const int64_t parts = (last - first + R - 1) / R;
-    if constexpr (R > 1) {
-        if (last - first <= (R - 1) * parts) {
-            return even_tiles<R - 1, V>(w, first, last, length, z, step, from, to, put);
-        }
-    }
-    tiles<R, V>(w, first, last, length, z, step, from, to, put);
-}
-
 template <class Put>
 void multiply(Factor w, int64_t first, int64_t last, int64_t length, const float* z, int64_t step,
               int64_t places, const Put& put) {
     int64_t l = 0;
-    for (; MANY_REGISTERS && l + 3 * LANES < places; l += 4 * LANES) {
-        even_tiles<4, 4>(w, first, last, length, z, step, l, places, put);
-    }
-    for (; l + LANES < places; l += 2 * LANES) {
-        even_tiles<6, 2>(w, first, last, length, z, step, l, places, put);
-    }
-    if (l < places) even_tiles<8, 1>(w, first, last, length, z, step, l, places, put);
+    const auto some = [&](auto most, auto vectors) {  // vectors of places, most rows at a time
+        constexpr int V = decltype(vectors)::value;
+        in_even_steps<decltype(most)::value>(last - first, [&](auto rows) {
+            tiles<decltype(rows)::value, V>(w, first, last, length, z, step, l, places, put);
+        });
+        l += V * LANES;
+    };
+    while (MANY_REGISTERS && l + 3 * LANES < places) some(Number<4>(), Number<4>());
+    while (l + LANES < places) some(Number<6>(), Number<2>());
+    if (l < places) some(Number<8>(), Number<1>());
 }
 
 }  // namespace

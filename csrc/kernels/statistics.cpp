@@ -136,7 +136,7 @@ void strip_maxima(const T* x, const T* end, int64_t planes, Shape shape, Strip r
 template <class T>
 void maxima_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last, float* to) {
     slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
-        constexpr int V = decltype(vectors)::count;
+        constexpr int V = decltype(vectors)::value;
         vf most[2][V];
         for (auto& some : most) {
             for (vf& one : some) one = splat(LEAST);
@@ -147,7 +147,7 @@ void maxima_last(const T* x, const T* end, Shape shape, int64_t first, int64_t l
                   });
         for (int v = 0; v < V; ++v) {
             store_first(to + c + v * LANES, larger(most[0][v], most[1][v]),
-                        v + 1 == V ? count : LANES);
+                        lanes_of(vectors, v, count));
         }
     });
 }
@@ -156,10 +156,10 @@ template <class T>
 void squares_last(const T* x, const T* end, Shape shape, int64_t first, int64_t last,
                   const float* mean, float* to) {
     slices(first, last, [&](auto vectors, int64_t c, int64_t count) {
-        constexpr int V = decltype(vectors)::count;
+        constexpr int V = decltype(vectors)::value;
         vf m[V];
         for (int v = 0; v < V; ++v) {
-            m[v] = load_first(mean + c + v * LANES, v + 1 == V ? count : LANES);
+            m[v] = load_first(mean + c + v * LANES, lanes_of(vectors, v, count));
         }
         sums_last(vectors, x + c, end, shape, count, to + c, 1,
                   [&](vf value, int64_t, int v) { return (value - m[v]) * (value - m[v]); });
@@ -198,8 +198,7 @@ void strip_maxima_last(const T* x, const T* end, Shape shape, int64_t first, int
                        Strip rows, Strip columns) {
     const int64_t channels = shape.channels, width = shape.width;
     float* most = scratch(width * LANES);
-    for (int64_t c = first; c < last; c += LANES) {
-        const int64_t count = least(LANES, last - c);
+    slices<1>(first, last, [&](auto, int64_t c, int64_t count) {
         const auto put = [&](Strip to, int64_t place, vf values) {
             for (int64_t l = 0; l < count; ++l) {
                 to.to[(c + l) * to.channel + place * to.place] = values[l];
@@ -216,7 +215,7 @@ void strip_maxima_last(const T* x, const T* end, Shape shape, int64_t first, int
             put(rows, h, all);
         }
         for (int64_t w = 0; w < width; ++w) put(columns, w, load(most + w * LANES));
-    }
+    });
 }
 
 }  // namespace

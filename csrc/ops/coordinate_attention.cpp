@@ -54,12 +54,12 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
     for (int64_t i = 0; bias.values != nullptr && i < hidden; ++i) {
         norm.offset[i] += norm.slope[i] * bias.values[i];
     }
-    const Network net = {channels,           hidden,      places,
-                         (places + 15) / 16 * 16, first.values, norm.slope.data(),
-                         norm.offset.data(), given.relu,  given.scale};
+    const Network net = {channels,           hidden,       places,
+                         padded(places),     first.values, norm.slope.data(),
+                         norm.offset.data(), given.relu,   given.scale};
     const CoordinateNetwork& network = *kernels().coordinate_network;
     // Channels are pooled and encoded by parts, the same for any number of threads.
-    const int64_t part = std::max<int64_t>(16, (channels / 16 + 15) / 16 * 16);
+    const int64_t part = std::max<int64_t>(16, padded(channels / 16));
     const int64_t count = (channels + part - 1) / part, size = hidden * net.step;
     Tensor y = empty_like(given.x);
     Room room;
@@ -70,6 +70,7 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
     const Pass activated = {1, 0, [&](float* at, int64_t, int64_t, int64_t) {
         network.activated(net, at + parts, count, at + f);
     }};
+    // a value of the map costs as much as eight products
     const Pass by_channel = {
         channels, hidden * places / 8, [&](float* at, int64_t, int64_t from, int64_t to) {
             rows.by_channel(at, at + f, from, to);

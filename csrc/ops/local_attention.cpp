@@ -21,7 +21,7 @@ class AxisGates {
         gamma_.reset(new Parameter(gamma, channels));
         beta_.reset(new Parameter(beta, channels));
         step = length + k_ - 1;
-        wide_ = (length + 15) / 16 * 16;
+        wide_ = padded(length);
         in_ = room.take(channels * step + 16);
         out_ = room.take(channels * wide_);
         gates = room.take(channels * length);

@@ -26,9 +26,9 @@ class Spatial {
                 }
             }
         }
-        step_ = (width_ + k_ - 1 + 15) / 16 * 16;
+        step_ = padded(width_ + k_ - 1);
         plane_ = step_ * (height_ + k_ - 1);
-        wide_ = (width_ + 15) / 16 * 16;
+        wide_ = padded(width_);
         in_ = room.take(planes_ * plane_ + 16);
         out_ = room.take(height_ * wide_);
         gates = room.take(height_ * width_);

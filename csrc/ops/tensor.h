@@ -46,6 +46,9 @@ inline const Kernels& kernels() {
     return *chosen;
 }
 
+// To whole vectors of sixteen.
+inline int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
+
 template <class Body>
 void parallel(int64_t units, int64_t values_per_unit, const Body& body) {
     const int64_t grain = std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, values_per_unit));

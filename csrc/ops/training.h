@@ -35,8 +35,6 @@ inline int32_t* places_of(const Tensor& t) {
     return static_cast<int32_t*>(t.data);
 }
 
-inline int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
-
 inline float at(const Parameter& p, int64_t i, float missing) {
     return p.values ? p.values[i] : missing;
 }

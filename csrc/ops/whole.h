@@ -60,7 +60,7 @@ class Room {
    public:
     int64_t take(int64_t count) {
         const int64_t at = size_;
-        size_ += (count + 15) / 16 * 16 + BEHIND;
+        size_ += padded(count) + BEHIND;
         return at;
     }
     int64_t size() const { return size_; }
