@@ -40,7 +40,7 @@ def find_compiler() -> str | None:
 
 
 def compile_library(target: Path) -> None:
-    """Write the library to `target`.
+    """Write the library to `target`, with $CXXFLAGS behind our own.
 
     Raises:
         RuntimeError: there is no compiler, or it failed; the text says which.
@@ -50,7 +50,8 @@ def compile_library(target: Path) -> None:
         raise RuntimeError("no C++ compiler found")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        flags = [*COMMON, *(["-DCONVATTN_X86"] if X86 else [])]
+        given = os.environ.get("CXXFLAGS", "").split()
+        flags = [*COMMON, *(["-DCONVATTN_X86"] if X86 else []), *given]
         units = [
             (
                 source,
@@ -68,7 +69,7 @@ def compile_library(target: Path) -> None:
             )
         library = folder / "library.so"
         objects = [str(out) for _, out, _ in units]
-        _run([compiler, "-shared", *objects, "-o", str(library), *_link(compiler, folder)])
+        _run([compiler, *given, "-shared", *objects, "-o", str(library), *_link(compiler, folder)])
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_suffix(f".{os.getpid()}")
         shutil.copyfile(library, fresh)

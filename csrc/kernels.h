@@ -107,9 +107,9 @@ struct Statistics {
 template <class T>
 struct Gradients {
     // The gradients da and db of y = x * a * b, in the layout of a and b, from planes [first, last)
-    // of a tensor of `size` values; those of positions are added to, an image apart by `positions`.
+    // of a tensor of `size` values; those of positions are added to.
     void (*reduce)(Gates gates, const T* dy, const T* x, int64_t size, int64_t first, int64_t last,
-                   Shape shape, float* da, float* db, int64_t positions);
+                   Shape shape, float* da, float* db);
     // From channels [first, last) of one image whose channels are last; the pointers are those of
     // the image and `size` is what may be read from there.
     void (*reduce_last)(Gates gates, const T* dy, const T* x, int64_t size, int64_t first,
@@ -146,8 +146,9 @@ struct CoordinateNetwork {
     // Gates (channels, length) of channels [first, last) at to + first * length.
     void (*decode)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
                    float* to);
-    // To (columns, rows).
-    void (*transpose)(const float* from, int64_t rows, int64_t columns, float* to);
+    // (rows, columns) with rows `step` apart to (columns, rows) with columns `to_step` apart.
+    void (*transpose)(const float* from, int64_t rows, int64_t columns, int64_t step, float* to,
+                      int64_t to_step);
     // Gates (length, channels) of places [first, last); here weight is (hidden, channels).
     void (*decode_last)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
                         float* to);

@@ -46,10 +46,11 @@ v4 load_four(const float* from) {
     return value;
 }
 
-void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
+void transpose(const float* from, int64_t rows, int64_t columns, int64_t step, float* to,
+               int64_t to_step) {
     if (rows < 4 || columns < 4) {
         for (int64_t i = 0; i < rows; ++i) {
-            for (int64_t k = 0; k < columns; ++k) to[k * rows + i] = from[i * columns + k];
+            for (int64_t k = 0; k < columns; ++k) to[k * to_step + i] = from[i * step + k];
         }
         return;
     }
@@ -58,7 +59,7 @@ void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
         for (int64_t following = 0; following < columns; following += 4) {
             const int64_t k = least(following, columns - 4);
             v4 row[4], pair[4];
-            for (int r = 0; r < 4; ++r) row[r] = load_four(from + (i + r) * columns + k);
+            for (int r = 0; r < 4; ++r) row[r] = load_four(from + (i + r) * step + k);
             for (int r = 0; r < 2; ++r) {
                 pair[r] = __builtin_shufflevector(row[r], row[r + 2], 0, 4, 1, 5);
                 pair[r + 2] = __builtin_shufflevector(row[r], row[r + 2], 2, 6, 3, 7);
@@ -66,8 +67,8 @@ void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
             for (int r = 0; r < 2; ++r) {
                 const v4 one = __builtin_shufflevector(pair[2 * r], pair[2 * r + 1], 0, 4, 1, 5);
                 const v4 two = __builtin_shufflevector(pair[2 * r], pair[2 * r + 1], 2, 6, 3, 7);
-                std::memcpy(to + (k + 2 * r) * rows + i, &one, sizeof one);
-                std::memcpy(to + (k + 2 * r + 1) * rows + i, &two, sizeof two);
+                std::memcpy(to + (k + 2 * r) * to_step + i, &one, sizeof one);
+                std::memcpy(to + (k + 2 * r + 1) * to_step + i, &two, sizeof two);
             }
         }
     }

@@ -29,7 +29,9 @@ struct Collected {
         if constexpr (K == POSITION) {
             for (int i = 0; i < M; ++i) {
                 float* to = positions + (h + i) * width + w;
-                store(to, load(to) + product[i]);
+                // what lies behind belongs to another image
+                if (width < LANES) store_first(to, load_first(to, width) + product[i], width);
+                else store(to, load(to) + product[i]);
             }
         }
     }
@@ -98,7 +100,7 @@ struct Reduce {
 
     template <class T>
     static void planes(Gates gates, const T* dy, const T* x, int64_t size, int64_t first,
-                       int64_t last, Shape shape, float* da, float* db, int64_t positions) {
+                       int64_t last, Shape shape, float* da, float* db) {
         shape = in_rows<A, B>(shape);
         const int64_t height = shape.height, width = shape.width, plane = height * width;
         const int64_t padded = whole_vectors(width);
@@ -106,9 +108,9 @@ struct Reduce {
         float* columns = scratch(4 * padded);
         for (int64_t p = first; p < last; ++p) {
             const int64_t image = p / shape.channels;
-            Collected<A> sum_a = {{}, 0, columns, A == POSITION ? da + image * positions : nullptr};
+            Collected<A> sum_a = {{}, 0, columns, A == POSITION ? da + image * plane : nullptr};
             Collected<B> sum_b = {{}, 0, columns + padded,
-                            B == POSITION ? db + image * positions : nullptr};
+                            B == POSITION ? db + image * plane : nullptr};
             if (A == COLUMN || B == COLUMN) zero(columns, 4 * padded);
             float *rows_a = nullptr, *rows_b = nullptr;
             if constexpr (A == ROW) zero(rows_a = da + p * height, height);
@@ -222,9 +224,9 @@ struct Reduce {
 
 template <class T>
 void reduce(Gates gates, const T* dy, const T* x, int64_t size, int64_t first, int64_t last,
-            Shape shape, float* da, float* db, int64_t positions) {
+            Shape shape, float* da, float* db) {
     with_kinds<Reduce>(gates, [&](auto of) {
-        of.planes(gates, dy, x, size, first, last, shape, da, db, positions);
+        of.planes(gates, dy, x, size, first, last, shape, da, db);
     });
 }
 

@@ -1,4 +1,4 @@
-// What the operators of coordinate attention are given.
+// What the operators of coordinate attention share.
 #pragma once
 
 #include "operators.h"
@@ -19,6 +19,28 @@ struct Coordinates {
     const Tensor wh, bh, ww, bw;
     const bool relu;
     const float scale;
+};
+
+// The layer from hidden values to the gates of one axis, as the kernels want it.
+class ToGates {
+   public:
+    ToGates(const Tensor& weight, const Tensor& bias, int64_t channels, int64_t hidden, bool last)
+        : weight_(weight, channels * hidden), bias_(bias, channels), w_(weight_.values),
+          b_(bias_.values) {
+        if (!last) return;
+        const int64_t size = channels * hidden;  // transposed, with what may be read behind
+        own_.reset(new float[size + channels + 2 * BEHIND]);
+        kernels().coordinate_network->transpose(w_, channels, hidden, hidden, own_.get(), channels);
+        w_ = own_.get();
+        if (b_ != nullptr) b_ = std::copy_n(b_, channels, own_.get() + size + BEHIND) - channels;
+    }
+    // From the hidden values of places [from, from + length).
+    Network2 of(int64_t from, int64_t length) const { return {w_, b_, from, length}; }
+
+   private:
+    Parameter weight_, bias_;
+    const float *w_, *b_;
+    std::unique_ptr<float[]> own_;
 };
 
 }  // namespace convattn

@@ -10,19 +10,8 @@ class Axis {
     Axis(Room& room, const Map& map, const Network& net, const Tensor& weights,
          const Tensor& biases, int64_t from, int64_t length)
         : gates(room.take(net.channels * length)), net_(net),
-          weight_(weights, net.channels * net.hidden), bias_(biases, net.channels) {
-        const float *w = weight_.values, *b = bias_.values;
-        if (map.last) {  // transposed, with what may be read behind
-            const int64_t size = net.channels * net.hidden;
-            own_.reset(new float[size + net.channels + 2 * BEHIND]);
-            kernels().coordinate_network->transpose(w, net.channels, net.hidden, own_.get());
-            w = own_.get();
-            if (b != nullptr) {
-                b = std::copy_n(b, net.channels, own_.get() + size + BEHIND) - net.channels;
-            }
-        }
-        out_ = {w, b, from, length};
-    }
+          layer_(weights, biases, net.channels, net.hidden, map.last),
+          out_(layer_.of(from, length)) {}
     void by_channel(float* room, const float* f, int64_t first, int64_t last) const {
         kernels().coordinate_network->decode(net_, out_, f, first, last, room + gates);
     }
@@ -37,9 +26,8 @@ class Axis {
 
    private:
     const Network& net_;
-    const Parameter weight_, bias_;
-    std::unique_ptr<float[]> own_;
-    Network2 out_{};
+    const ToGates layer_;
+    const Network2 out_;
 };
 
 }  // namespace

@@ -30,10 +30,11 @@ struct Plan {
     int64_t all_strips() const { return map.n * strips + BEHIND; }
     int64_t all_inner() const { return map.n * places * lanes; }
 
+    // Runs on each axis of each image.
     template <class Run>
-    void images(const Run& run) const {
-        parallel(map.n, strips * lanes, [&](int64_t from, int64_t to) {
-            for (; from < to; ++from) run(from);
+    void axes(const Run& run) const {
+        parallel(2 * map.n, strips * lanes / 2, [&](int64_t from, int64_t to) {
+            for (; from < to; ++from) run(from / 2, (int)(from % 2));
         });
     }
 
@@ -41,54 +42,52 @@ struct Plan {
     int64_t hidden, lanes, channels, length[2], places, strips, by_channel[2], by_place;
 };
 
-// The weights as the products want them, with 16 values behind.
-Floats with_lanes(const Plan& plan, const float* weight, const Parameter* bias) {  // (C, lanes)
-    Floats made(plan.channels * plan.lanes + BEHIND);
-    for (int64_t c = 0; c < plan.channels; ++c) {
-        float* to = made.data() + c * plan.lanes;
-        if (bias == nullptr) {  // of the first layer, (m, C)
-            for (int64_t k = 0; k < plan.hidden; ++k) to[k] = weight[k * plan.channels + c];
-        } else {
-            std::memcpy(to, weight + c * plan.hidden, plan.hidden * sizeof(float));
-            to[plan.hidden] = at(*bias, c, 0);
-        }
-    }
-    return made;
-}
-Floats transposed(const float* from, int64_t rows, int64_t step, int64_t columns, float by = 1) {
+// (rows, columns), rows `step` apart, to (columns, rows) with 16 values behind.
+Floats transposed(const float* from, int64_t rows, int64_t columns, int64_t step) {
     const int64_t to_step = padded(rows);
     Floats made(columns * to_step + BEHIND);
-    for (int64_t i = 0; i < rows; ++i) {
-        for (int64_t k = 0; k < columns; ++k) made[k * to_step + i] = by * from[i * step + k];
-    }
+    kernels().coordinate_network->transpose(from, rows, columns, step, made.data(), to_step);
     return made;
 }
 
-// Strips from hidden values t (length, lanes) of one axis: sum over k < depth of w(c, k) t(l, k).
-// `wide` is (C, lanes) and `tall` its transpose, used for channels_last.
-void spread(const Plan& plan, int a, const Floats& wide, const Floats& tall, const float* t,
-            int64_t depth, float by, float* strip) {
-    const int64_t length = plan.length[a];
-    if (plan.map.last) {
-        Floats scaled;
-        if (by != 1) {
-            scaled.assign(t, t + length * plan.lanes);
-            for (float& value : scaled) value *= by;
-            t = scaled.data();
-        }
-        layers().product({t, plan.lanes, 1, tall.data(), padded(plan.channels), length, depth,
-                          plan.channels, strip, plan.channels, false});
-    } else {
-        const Floats turned = transposed(t, length, plan.lanes, depth, by);
-        layers().product({wide.data(), plan.lanes, 1, turned.data(), padded(length), plan.channels,
-                          depth, length, strip, length, false});
+// The first layer's weight (m, C) as (C, lanes).
+Floats inward(const Plan& plan, const float* weight) {
+    const int64_t c = plan.channels, lanes = plan.lanes;
+    Floats made(c * lanes + BEHIND);
+    kernels().coordinate_network->transpose(weight, plan.hidden, c, c, made.data(), lanes);
+    return made;
+}
+
+// Another's, (C, m), likewise.
+Floats with_lanes(const Plan& plan, const Parameter& weight) {
+    Floats made(plan.channels * plan.lanes + BEHIND);
+    for (int64_t c = 0; c < plan.channels; ++c) {
+        std::memcpy(made.data() + c * plan.lanes, weight.values + c * plan.hidden,
+                    plan.hidden * sizeof(float));
     }
+    return made;
 }
 
 // Hidden values of one axis from strips: sum over c of strip(c, l) w(c, k).
 void gather(const Plan& plan, int a, const float* strip, const Floats& wide, float* t) {
     layers().product({strip, plan.by_place, plan.by_channel[a], wide.data(), plan.lanes,
                       plan.length[a], plan.channels, plan.lanes, t, plan.lanes, false});
+}
+
+// Strips of one axis from hidden values t (length, lanes): by * sum over k of t(l, k) w(k, c), with
+// the first layer's weight, behind which 16 values may be read.
+void spread(const Plan& plan, int a, const Floats& weight, const float* t, float by, float* strip) {
+    const int64_t length = plan.length[a], c = plan.channels, m = plan.hidden, lanes = plan.lanes;
+    Floats scaled(t, t + length * lanes);
+    for (float& value : scaled) value *= by;
+    if (plan.map.last) {
+        layers().product({scaled.data(), lanes, 1, weight.data(), c, length, m, c, strip, c,
+                          false});
+    } else {
+        const Floats turned = transposed(scaled.data(), length, m, lanes);
+        layers().product({weight.data(), 1, c, turned.data(), padded(length), c, m, length, strip,
+                          length, false});
+    }
 }
 
 Gates gates_of(const Plan& plan, const float* gates, int64_t n) {
@@ -121,8 +120,9 @@ void gate(const Plan& plan, const float* gates, const float* added, const float*
 // Of each lane: slope, offset, mean and 1 / standard deviation; slope * (h - mean) + offset.
 enum { SLOPE, OFFSET, MEAN, RATE, NORM };
 
-Hidden hidden_of(const Plan& plan, const float* norm, bool relu) {
-    return {plan.places,          plan.lanes, plan.hidden, norm + SLOPE * plan.lanes,
+// The hidden values of one axis.
+Hidden hidden_of(const Plan& plan, int a, const float* norm, bool relu) {
+    return {plan.length[a],        plan.lanes, plan.hidden, norm + SLOPE * plan.lanes,
             norm + OFFSET * plan.lanes, norm + MEAN * plan.lanes, relu};
 }
 
@@ -143,8 +143,8 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
     const int64_t m = plan.hidden, c = plan.channels;
     const Parameter first(given.w1, m * c), bias(given.b1, m), middle(mean, m);
     const Parameter spread_of(variance, m), by(given.gamma, m), plus(given.beta, m);
-    const Parameter weight[2] = {{given.wh, c * m}, {given.ww, c * m}};
-    const Parameter biases[2] = {{given.bh, c}, {given.bw, c}};
+    const ToGates out[2] = {{given.wh, given.bh, c, m, map.last},
+                            {given.ww, given.bw, c, m, map.last}};
     const CoordinateNetwork& network = *kernels().coordinate_network;
 
     Tensor y = empty_like(x);
@@ -167,11 +167,9 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
                 {columns + a * plan.length[1], plan.length[1], 1});
         }
     });
-    const Floats wide = with_lanes(plan, first.values, nullptr);
-    plan.images([&](int64_t n) {
-        for (int a : {0, 1}) {
-            gather(plan, a, plan.strip(data_of(z), n, a), wide, plan.inner(data_of(h), n, a));
-        }
+    const Floats in = inward(plan, first.values);
+    plan.axes([&](int64_t n, int a) {
+        gather(plan, a, plan.strip(data_of(z), n, a), in, plan.inner(data_of(h), n, a));
     });
 
     float* normal = data_of(norm);
@@ -201,20 +199,17 @@ void coordinate_attention_step(Stack stack, uint64_t, uint64_t) {
         normal[MEAN * plan.lanes + k] = (float)centre;
         normal[RATE * plan.lanes + k] = (float)rate;
     }
-    const Hidden hidden = hidden_of(plan, normal, relu);
-    Floats out[2], tall[2];
-    for (int a : {0, 1}) {
-        out[a] = with_lanes(plan, weight[a].values, &biases[a]);
-        if (map.last) tall[a] = transposed(out[a].data(), c, plan.lanes, m + 1);
-    }
-    plan.images([&](int64_t n) {
-        Floats f(plan.places * plan.lanes);
-        network.activate(hidden, plan.inner(data_of(h), n, 0), f.data());
-        for (int a : {0, 1}) {
-            spread(plan, a, out[a], tall[a], plan.inner(f.data(), 0, a), m + 1, 1.0f,
-                   plan.strip(data_of(gates), n, a));
-        }
-        layers().sigmoids(plan.strip(data_of(gates), n, 0), plan.strips, given.scale);
+    plan.axes([&](int64_t n, int a) {
+        const int64_t length = plan.length[a];
+        Floats f(length * plan.lanes);
+        network.activate(hidden_of(plan, a, normal, relu), plan.inner(data_of(h), n, a), f.data());
+        const Floats turned = transposed(f.data(), length, m, plan.lanes);
+        const Network net = {c,       m,       length, padded(length), nullptr,
+                             nullptr, nullptr, relu,   given.scale};
+        const Network2 layer = out[a].of(0, length);
+        float* to = plan.strip(data_of(gates), n, a);
+        if (map.last) network.decode_last(net, layer, turned.data(), 0, length, to);
+        else network.decode(net, layer, turned.data(), 0, c, to);
     });
     gate(plan, data_of(gates), nullptr, from, data_of(y));
 
@@ -243,11 +238,11 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
     check_kept(h, plan.all_inner());
     check_kept(norm, NORM * plan.lanes);
     const int64_t m = plan.hidden, c = plan.channels, lanes = plan.lanes;
-    const Parameter first(w1, m * c), none(Tensor(nullptr), 0);
+    const Parameter first(w1, m * c);
     const Parameter weight[2] = {{wh, c * m}, {ww, c * m}};
     const CoordinateNetwork& network = *kernels().coordinate_network;
     const float* normal = data_of(norm);
-    const Hidden hidden = hidden_of(plan, normal, relu);
+    const Hidden hidden[2] = {hidden_of(plan, 0, normal, relu), hidden_of(plan, 1, normal, relu)};
 
     // the gates' gradients, and those of the logits behind them
     Floats d(plan.all_strips());
@@ -262,23 +257,20 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
                                   map.shape, {columns, 1, c}, {rows, 1, c});
         } else {
             gradients.reduce(own, data_of(dy) + at, data_of(x) + at, size - at, a, b, map.shape,
-                             columns, rows, 0);
+                             columns, rows);
         }
     });
-    const Floats out[2] = {with_lanes(plan, weight[0].values, &none),
-                           with_lanes(plan, weight[1].values, &none)};
+    const Floats out[2] = {with_lanes(plan, weight[0]), with_lanes(plan, weight[1])};
     Floats inner(plan.all_inner()), f(plan.all_inner());
-    std::vector<double> sums(map.n * 2 * lanes);
-    plan.images([&](int64_t n) {
-        layers().through_sigmoid(plan.strip(d.data(), n, 0), plan.strip(data_of(gates), n, 0),
-                                 plan.strips, scale);
-        for (int a : {0, 1}) {
-            gather(plan, a, plan.strip(d.data(), n, a), out[a], plan.inner(inner.data(), n, a));
-        }
-        const float* own = plan.inner(data_of(h), n, 0);
-        network.activate(hidden, own, plan.inner(f.data(), n, 0));
-        network.through_activation(hidden, own, plan.inner(inner.data(), n, 0),
-                                   sums.data() + n * 2 * lanes);
+    std::vector<double> sums(2 * map.n * 2 * lanes);
+    plan.axes([&](int64_t n, int a) {
+        float *of_gates = plan.strip(d.data(), n, a), *t = plan.inner(inner.data(), n, a);
+        layers().through_sigmoid(of_gates, plan.strip(data_of(gates), n, a), c * plan.length[a],
+                                 scale);
+        gather(plan, a, of_gates, out[a], t);
+        const float* own = plan.inner(data_of(h), n, a);
+        network.activate(hidden[a], own, plan.inner(f.data(), n, a));
+        network.through_activation(hidden[a], own, t, sums.data() + (2 * n + a) * 2 * lanes);
     });
 
     // the norm
@@ -287,9 +279,9 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
     const double count = (double)(map.n * plan.places);
     for (int64_t k = 0; k < m; ++k) {
         double total = 0, product = 0;
-        for (int64_t n = 0; n < map.n; ++n) {
-            total += sums[n * 2 * lanes + k];
-            product += sums[n * 2 * lanes + lanes + k];
+        for (int64_t i = 0; i < 2 * map.n; ++i) {
+            total += sums[i * 2 * lanes + k];
+            product += sums[i * 2 * lanes + lanes + k];
         }
         const double rate = normal[RATE * lanes + k];
         data_of(dbeta)[k] = (float)total;
@@ -298,16 +290,13 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
         linear[k] = batch ? (float)(product * rate * rate / count) : 0.0f;
     }
     // the strips, and the map
-    const Floats wide = with_lanes(plan, first.values, nullptr);
-    const Floats tall = map.last ? transposed(wide.data(), c, lanes, m) : Floats();
+    const Floats in = with_margin(first.values, m * c);
     Floats pooled(plan.all_strips());
-    plan.images([&](int64_t n) {
-        network.through_norm(hidden, plan.inner(data_of(h), n, 0), constant.data(), linear.data(),
-                             plan.inner(inner.data(), n, 0));
-        for (int a : {0, 1}) {
-            spread(plan, a, wide, tall, plan.inner(inner.data(), n, a), m,
-                   1.0f / (float)plan.length[1 - a], plan.strip(pooled.data(), n, a));
-        }
+    plan.axes([&](int64_t n, int a) {
+        float* t = plan.inner(inner.data(), n, a);
+        network.through_norm(hidden[a], plan.inner(data_of(h), n, a), constant.data(),
+                             linear.data(), t);
+        spread(plan, a, in, t, 1.0f / (float)plan.length[1 - a], plan.strip(pooled.data(), n, a));
     });
     std::vector<double> through(lanes);  // rounding alone, where a batch's mean is taken away
     network.moments({map.n * plan.places, lanes, m, nullptr, nullptr, nullptr, relu}, inner.data(),
@@ -339,10 +328,8 @@ void coordinate_attention_gradients(Stack stack, uint64_t, uint64_t) {
                 std::memcpy(data_of(dw[a]) + (start + i) * m, of[a] + i * lanes, m * sizeof(float));
                 data_of(db[a])[start + i] = of[a][i * lanes + m];
             }
-            for (int64_t k = 0; k < m; ++k) {
-                data_of(dw1)[k * c + start + i] = of[2][i * lanes + k];
-            }
         }
+        network.transpose(of[2], rows, m, lanes, data_of(dw1) + start, c);
     });
     Tensor* results[] = {&dx, &dw1, &db1, &dgamma, &dbeta, &dw[0], &db[0], &dw[1], &db[1]};
     for (int i = 0; i < 9; ++i) stack[i] = results[i]->release();

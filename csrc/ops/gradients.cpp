@@ -6,53 +6,31 @@
 namespace convattn {
 namespace {
 
-// Where the gradient of a gate goes: its tensor, with a margin of its own where it is added to.
+// The gradient of a gate, of its shape and type.
 class Gradient {
    public:
-    Gradient(const Tensor& gate, Kind kind, const Map& map) : kind_(kind), map_(map) {
-        if (kind == NONE) {
-            tensor = empty({0}, aoti_torch_dtype_float32());
-            return;
-        }
-        tensor = empty({gate.sizes, gate.sizes + 4}, gate.dtype);
-        image_ = tensor.numel() / map.n;
-        if (kind == POSITION || gate.dtype != aoti_torch_dtype_float32()) {
-            stride = kind == POSITION ? image_ + BEHIND : image_;
-            own_.reset(new float[map.n * stride]());
-            values = own_.get();
-        } else {
-            stride = image_;
-            values = static_cast<float*>(tensor.data);
-        }
-    }
+    Gradient(const Tensor& gate, Kind kind, const Map& map)
+        : tensor_(kind == NONE ? empty({0}, aoti_torch_dtype_float32())
+                               : empty({gate.sizes, gate.sizes + 4}, gate.dtype)),
+          wide_(tensor_, kind == POSITION), kind_(kind), map_(map) {}
+
+    float* values() const { return wide_.values; }
     Strip of_image(int64_t n) const {
         const int64_t length = kind_ == ROW      ? map_.shape.height
                                : kind_ == COLUMN ? map_.shape.width
                                                  : 1;
-        return {values + n * stride, kind_ == POSITION ? 0 : length, 1};
+        return {wide_.values + n * (tensor_.numel() / map_.n), kind_ == POSITION ? 0 : length, 1};
     }
     Tensor finish() {
-        if (own_) {
-            typed(tensor, [&](auto* to) {
-                for (int64_t n = 0; n < map_.n; ++n) {
-                    for (int64_t i = 0; i < image_; ++i) {
-                        narrow(own_[n * stride + i], to + n * image_ + i);
-                    }
-                }
-            });
-        }
-        return std::move(tensor);
+        wide_.finish();
+        return std::move(tensor_);
     }
 
-    Tensor tensor{nullptr};
-    float* values = nullptr;
-    int64_t stride = 0;
-
    private:
+    Tensor tensor_;
+    Wide wide_;
     Kind kind_;
     const Map& map_;
-    int64_t image_ = 0;
-    std::unique_ptr<float[]> own_;
 };
 
 }  // namespace
@@ -71,12 +49,11 @@ std::pair<Tensor, Tensor> gradients_of_gates(const Tensor& dy, const Tensor& x, 
         if (!map.last) {
             const Gates gates = {va.kind, vb.kind, va.all(), vb.all()};
             const int64_t together = positions ? channels : 1;  // planes that one thread takes
-            const int64_t stride = va.kind == POSITION ? da.stride : db.stride;
             parallel(map.n * channels / together, together * map.positions,
                      [&](int64_t first, int64_t last) {
-                         table(data).gradients->reduce(gates, from, data, size, first * together,
-                                            last * together, map.shape, da.values, db.values,
-                                            stride);
+                         table(data).gradients->reduce(gates, from, data, size,
+                                                       first * together, last * together,
+                                                       map.shape, da.values(), db.values());
                      });
             return;
         }

@@ -11,7 +11,6 @@ namespace {
 
 enum { COLUMNS, ROWS, POSITIONS, BRANCHES };
 
-
 // How values of the branches lie.
 struct Plan {
     explicit Plan(const Map& m) : map(m) {
@@ -132,7 +131,7 @@ void reduce(const Plan& plan, const float* dy, const float* x, float* d) {
                                   plan.strip(d, ROWS, n, 0), plan.strip(d, COLUMNS, n, 0));
         } else {
             gradients.reduce(strips, dy + at, x + at, all - at, first, last, map.shape,
-                             plan.at(d, ROWS, n), plan.at(d, COLUMNS, n), 0);
+                             plan.at(d, ROWS, n), plan.at(d, COLUMNS, n));
         }
     });
     parallel(map.n, map.image, [&, c = channels](int64_t n, int64_t until) {
@@ -144,8 +143,8 @@ void reduce(const Plan& plan, const float* dy, const float* x, float* d) {
                 gradients.reduce_last(positions, dy + at, x + at, all - at, 0, c, map.shape,
                                       {to, 0, 1}, {});
             } else {
-                gradients.reduce(positions, dy + at, x + at, all - at, 0, c, map.shape, to, nullptr,
-                                 0);
+                gradients.reduce(positions, dy + at, x + at, all - at, 0, c, map.shape, to,
+                                 nullptr);
             }
         }
     });

@@ -97,12 +97,12 @@ def step(block: nn.Module, x: Tensor, dy: Tensor, one: bool = True) -> dict[str,
 def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
     """Largest error of each, relative to its largest value; to that of all where it is zero.
 
-    A single number may be small by chance: it is held against the largest of the single numbers.
+    One or two numbers may be small by chance: they are held against the largest of such.
     """
     sizes = {name: float(value.abs().max()) for name, value in exact.items()}
     largest = max(sizes.values())
-    single = max((sizes[n] for n, v in exact.items() if v.numel() == 1), default=0.0)
-    scales = {n: single if v.numel() == 1 else sizes[n] for n, v in exact.items()}
+    few = max((sizes[n] for n, v in exact.items() if v.numel() <= 2), default=0.0)
+    scales = {n: few if v.numel() <= 2 else sizes[n] for n, v in exact.items()}
     scales = {name: size if size > 1e-9 * largest else largest for name, size in scales.items()}
     return {n: float((found[n].double() - v).abs().max() / scales[n]) for n, v in exact.items()}
 
