@@ -25,12 +25,12 @@ from convattn.core.errors import ArgumentError
 TINY = [
     "compare", "--blocks", "[none, ca]", "--seeds", "2", "--epochs", "3", "--batch", "16",
     "--data_args", "{train_count: 96, test_count: 40, size: 32}", "--model_args.width_mult", "0.1",
-    "--tensorboard", "false", "--name", "study",
+    "--tensorboard", "false", "--name", "study", "--threads", "1",  # as of the tests' own process
 ]  # fmt: skip
 
 
 def command(project: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "convattn", *TINY, "--project", str(project), *more]
+    return [*TINY, "--project", str(project), *more]
 
 
 def results(project: Path) -> dict[str, Any]:
@@ -107,14 +107,18 @@ def test_wrong_grids_are_named(text: str, arguments: dict[str, Any]) -> None:
 
 
 @pytest.mark.long
-def test_killed_and_restarted_ends_in_the_same_table(tmp_path: Path) -> None:
+def test_killed_and_restarted_ends_in_the_same_table(tmp_path: Path, capsys: Any) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = subprocess.run(command(whole), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "No single winner" in done.stdout or "beats" in done.stdout or "winner" in done.stdout
+    assert main(command(whole)) == 0
+    assert "winner" in capsys.readouterr().out
     assert (whole / "study" / "report.html").stat().st_size > 50_000
 
-    process = subprocess.Popen(command(killed), stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convattn", *command(killed)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     runs = killed / "study" / "runs"
     deadline = time.monotonic() + 240
     while not list(runs.glob("*/summary.json")):  # one run is finished, others are not
@@ -124,28 +128,20 @@ def test_killed_and_restarted_ends_in_the_same_table(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must not live on
     process.wait()
     finished = {p: p.stat().st_mtime_ns for p in runs.glob("*/summary.json")}
-    again = subprocess.run(command(killed), capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    assert main(command(killed)) == 0
     assert results(killed) == results(whole)
     assert len(results(whole)) == 4
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     assert not list(killed.rglob(".*.partial"))
 
-    other = subprocess.run(
-        command(killed, "--lr", "0.2"), capture_output=True, text=True, check=False
-    )
-    assert other.returncode == 2
-    assert "lr was 0.05, now 0.2" in other.stderr
+    assert main(command(killed, "--lr", "0.2")) == 2
+    assert "lr was 0.05, now 0.2" in capsys.readouterr().err
 
 
 @pytest.mark.long
-def test_a_failing_run_is_named_and_the_others_are_compared(tmp_path: Path) -> None:
-    done = subprocess.run(
-        command(tmp_path, "--seeds", "1", "--epochs", "1", "--grid", "{lr: [0.01, 1.0e+30]}"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "failed: none, lr=1e+30, seed 0: " in done.stderr
-    assert "none, lr=0.01" in done.stdout
+def test_a_failing_run_is_named_and_the_others_are_compared(tmp_path: Path, capsys: Any) -> None:
+    line = command(tmp_path, "--seeds", "1", "--epochs", "1", "--grid", "{lr: [0.01, 1.0e+30]}")
+    assert main(line) == 1
+    printed = capsys.readouterr()
+    assert "failed: none, lr=1e+30, seed 0: " in printed.err
+    assert "none, lr=0.01" in printed.out

@@ -10,21 +10,19 @@ import torch
 from torch import nn
 
 from convattn.blocks import block_class
-from convattn.blocks._base import Block
 from convattn.core.errors import ArgumentError, UnknownNameError
 from convattn.core.names import suggest
 from convattn.insertion.flow import Flow
 from convattn.insertion.places import At, Place, find_places
-from convattn.insertion.planning import Args, Plan, prepare
+from convattn.insertion.planning import Args, Plan, Work, planned, prepare
 from convattn.insertion.probe import Probe, probe
 from convattn.insertion.rules import find_positions, usable
 from convattn.insertion.slots import slot_positions
-from convattn.insertion.surgery import Mark, attach
+from convattn.insertion.surgery import attach
 
 __all__ = ["apply_work", "check_host", "insert", "kept_random_state", "plan", "positions"]
 
 Host = TypeVar("Host", bound=nn.Module)
-Work = list[tuple[Place, Block, Mark]]
 
 
 def plan(
@@ -69,9 +67,10 @@ def plan(
         16
     """
     with kept_random_state(always=True):
-        return _prepared(host, block, at, init, stages, where, args, input_size, inputs, arguments)[
-            0
-        ]
+        return planned(
+            host,
+            *_prepared(host, block, at, init, stages, where, args, input_size, inputs, arguments),
+        )
 
 
 def insert(
@@ -108,15 +107,17 @@ def insert(
         'blocks.0.attention'
     """
     with kept_random_state():
-        work = _prepared(host, block, at, init, stages, where, args, input_size, inputs, arguments)
-        apply_work(host, work[1])
+        _, work = _prepared(
+            host, block, at, init, stages, where, args, input_size, inputs, arguments
+        )
+        apply_work(host, work)
     return host
 
 
 def _prepared(
     host: nn.Module, block: str, at: At | None, init: str, stages: Any, where: Any,
     args: Args | None, input_size: Any, inputs: Any, arguments: dict[str, Any],
-) -> tuple[Plan, Work]:  # fmt: skip
+) -> tuple[Probe, Work]:  # fmt: skip
     check_host(host)
     kind = block_class(block)
     if kind.family == "conv":
@@ -128,7 +129,7 @@ def _prepared(
     if at is None:
         at = _authors_position(host, probed, block, kind.info.positions)
     places = find_places(host, probed.twin, probed.trace, at, stages, where)
-    return prepare(host, probed, places, block, init, args, arguments)
+    return probed, prepare(host, probed, places, block, init, args, arguments)
 
 
 def _authors_position(host: nn.Module, probed: Probe, block: str, wanted: tuple[str, ...]) -> str:

@@ -22,8 +22,9 @@ from convattn.insertion.surgery import Mark, attach
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Args", "Plan", "PlanRow", "own_arguments", "prepare"]
+__all__ = ["Args", "Plan", "PlanRow", "Work", "own_arguments", "planned", "prepare"]
 
+Work = list[tuple[Place, Block, Mark]]
 Args = Callable[[Place], dict[str, Any]] | Sequence[dict[str, Any]]
 
 
@@ -117,7 +118,7 @@ def prepare(
     init: str,
     args: Args | None,
     arguments: dict[str, Any],
-) -> tuple[Plan, list[tuple[Place, Block, Mark]]]:
+) -> Work:
     """Build the blocks and try them on the stand-in; the host stays as it is.
 
     Args:
@@ -133,7 +134,7 @@ def prepare(
         ArgumentError: a block refuses its place, or the host refuses the block.
     """
     check_choice("insertion", "init", init, ("identity", "authors"))
-    rows, work = [], []
+    work = []
     for place in places:
         own = {**arguments, **own_arguments(place, args, places)}
         try:
@@ -147,11 +148,22 @@ def prepare(
             raise ArgumentError(f"at {shown}: {str(error).rstrip('.')}.{hint}") from error
         new.to(device=place.device, dtype=place.dtype)
         new.train(host.get_submodule(place.path).training)
-        own_parameters = sum(p.numel() for p in new.parameters())
-        rows.append(PlanRow(place, own, own_parameters, _macs(probed, new, place)))
         work.append((place, new, Mark(place.way, block, own, init, place.position)))
     _rehearse(host, probed, work)
-    return Plan(type(host).__name__, block, probed.trace.size, tuple(rows)), work
+    return work
+
+
+def planned(host: nn.Module, probed: Probe, work: Work) -> Plan:
+    """The plan of prepared work; blocks that are alike are counted once."""
+    counted: dict[str, int] = {}
+    rows = []
+    for place, block, mark in work:
+        alike = f"{place.channels} {place.sizes} {mark.arguments}"
+        if alike not in counted:
+            counted[alike] = _macs(probed, block, place)
+        parameters = sum(p.numel() for p in block.parameters())
+        rows.append(PlanRow(place, mark.arguments, parameters, counted[alike]))
+    return Plan(type(host).__name__, work[0][2].block, probed.trace.size, tuple(rows))
 
 
 def own_arguments(place: Place, args: Args | None, places: list[Place]) -> dict[str, Any]:
@@ -200,7 +212,7 @@ def _addmv_flops(_: Any, a: Any, *args: Any, **kwargs: Any) -> int:
     return 2 * math.prod(a)
 
 
-def _rehearse(host: nn.Module, probed: Probe, work: list[tuple[Place, Block, Mark]]) -> None:
+def _rehearse(host: nn.Module, probed: Probe, work: Work) -> None:
     """Attach stand-ins of the blocks and run: hosts may do unusual things with their children."""
     twins = []
     for place, block, mark in work:

@@ -81,7 +81,7 @@ def replace(
         def own(place: Place) -> dict[str, Any]:
             return {**strides[place.path], **own_arguments(place, args, found)}
 
-        _, work = prepare(host, probed, found, new, init, own, arguments)
+        work = prepare(host, probed, found, new, init, own, arguments)
         apply_work(host, work)
     return host
 
