@@ -6,11 +6,11 @@
     python -m benchmarks blocks --blocks se --batch 1 --maps 384,960 --merge
     python -m benchmarks scaling
     python -m benchmarks gpu
-    python -m benchmarks plots
+    python -m benchmarks docs
 
 Ratios hold within a run, whose subjects take turns; those of the fastest samples say most on a
 machine that does other things too. "copy" is `copy_` of the map into memory that is there already.
-`plots` draws what lies in results/ into docs/.
+`docs` draws and tabulates what lies in results/ for docs/operators.md.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import torch
 from benchmarks.gpu import gpu
 from benchmarks.peers import PEERS
 from benchmarks.suites import FORMATS, GRID, SUITES
+from benchmarks.tables import fill
 from convattn import ops
 from convattn.core.environment import environment
 
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("suite", choices=[*SUITES, "plots"])
+    parser.add_argument("suite", choices=[*SUITES, "docs"])
     parser.add_argument("--against", type=_names, default=["eager"], help=f"of {', '.join(PEERS)}")
     parser.add_argument("--blocks", type=_names, default=["ca"])
     parser.add_argument(
@@ -64,13 +65,15 @@ def main(arguments: list[str] | None = None) -> int:
         "--merge", action="store_true", help="keep the rows of that file that are not measured anew"
     )
     options = parser.parse_args(arguments)
-    if options.suite == "plots":
+    if options.suite == "docs":
         from benchmarks.plots import draw  # needs matplotlib
 
         for suite, name in {"blocks": "evaluation", "training": "training"}.items():
             if not (found := RESULTS / f"{suite}.json").exists():
                 parser.error(f"there is no {found}; python -m benchmarks {suite} writes it")
             draw(found, DOCS / f"operators_{name}.png")
+        page = DOCS / "operators.md"
+        page.write_text(fill(page.read_text(), RESULTS))
         return 0
     if unknown := set(options.against) - set(PEERS):
         parser.error(f"--against knows {', '.join(PEERS)}, not {', '.join(sorted(unknown))}")

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -30,16 +31,24 @@ inline void check(AOTITorchError error) {
     throw std::runtime_error(std::string("convattn operators: ") + what);
 }
 
+// The best that the processor takes; if CONVATTN_OPS names others, those or the baseline.
 inline const Kernels& kernels() {
     static const Kernels* const chosen = [] {
 #ifdef CONVATTN_X86
+        const char* const named = std::getenv("CONVATTN_OPS");
+        const auto wanted = [&](const Kernels& some) {
+            return named == nullptr || *named == 0 || std::strcmp(named, some.name) == 0;
+        };
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("fma")) {
+            __builtin_cpu_supports("fma") && wanted(kernels_avx512)) {
             return &kernels_avx512;
         }
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &kernels_avx2;
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+            wanted(kernels_avx2)) {
+            return &kernels_avx2;
+        }
 #endif
         return &kernels_baseline;
     }();

@@ -236,6 +236,13 @@ def test_no_emphasis_by_accident(page: Path) -> None:
 # -------------------------------------------------------------------------- tables of single pages
 
 
+def test_measured_tables_are_those_of_the_results() -> None:
+    page = (DOCS / "operators.md").read_text()
+    tables = script(ROOT / "benchmarks" / "tables.py")
+    assert tables.fill(page, ROOT / "benchmarks" / "results") == page, "python -m benchmarks docs"
+    assert page.count("<!-- end -->") == 5
+
+
 def test_architecture_has_the_floors_of_the_code() -> None:
     rows = table(Path("docs/architecture.md"), "floor")
     told = {codes(floor)[0]: set(codes(allowed)) for floor, _, allowed in rows}

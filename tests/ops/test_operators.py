@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -322,16 +323,43 @@ def test_compiled_without_a_break_for_any_size() -> None:
         torch.testing.assert_close(compiled(x), block(x))
 
 
-def test_the_kernels_can_be_switched_off() -> None:
-    code = (
-        "import torch, convattn\nfrom convattn import ops\n"
-        "print(convattn.create_block('ca', 8)(torch.ones(2, 8, 3, 3)).shape[1], ops.kernels())"
-    )
+WITH_OPS = (
+    "import torch, convattn\nfrom convattn import ops\n"
+    "print(convattn.create_block('ca', 8)(torch.ones(2, 8, 3, 3)).shape[1], ops.kernels())"
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "live"),
+    [
+        ("reference", "PyTorch's own operators: CONVATTN_OPS=reference"),
+        pytest.param("baseline", "compiled for the CPU (baseline)", marks=needs_kernels),
+        pytest.param("mmx", "PyTorch's own operators: CONVATTN_OPS=mmx", marks=needs_kernels),
+    ],
+)
+def test_other_kernels_can_be_wanted(wanted: str, live: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True, text=True, check=True, env={**os.environ, "CONVATTN_OPS": "reference"},
+        [sys.executable, "-c", WITH_OPS],
+        capture_output=True, text=True, check=True, env={**os.environ, "CONVATTN_OPS": wanted},
     )  # fmt: skip
-    assert done.stdout.startswith("8 PyTorch's own operators: CONVATTN_OPS")
+    assert done.stdout.startswith(f"8 {live}")
+
+
+@needs_kernels
+@pytest.mark.long
+def test_the_kernels_for_any_processor_compute_the_same() -> None:
+    here = Path(__file__).parent
+    files = ("test_operators.py", "test_whole_blocks.py", "test_training_steps.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-k", "float64", *(str(here / f) for f in files)],
+        env={**os.environ, "CONVATTN_OPS": "baseline"},
+        cwd=here.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
 
 
 @needs_kernels

@@ -27,6 +27,10 @@ CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 SMALL = 1 << 16  # values; below, one gate's training step is as fast by PyTorch's own operators
 _INTERFACE = 6  # of csrc/ops/register.cpp; a library of another one is not used
+# "reference", or the kernels of a lesser processor: "baseline", "avx2"
+_WANTED = os.environ.get("CONVATTN_OPS", "")
+    "CONVATTN_OPS", ""
+)  # "reference", or kernels: "baseline", "avx2", "avx512"
 _FILE = Path(__file__).with_name("libconvattn.so")
 _DTYPES = (torch.float32, torch.bfloat16)
 _GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -35,7 +39,7 @@ _CAPABILITY = (7, 5)  # of the oldest GPUs that Triton supports; bfloat16 needs 
 
 def _load() -> tuple[str, str]:
     """The kind of processor that the kernels are for, or "" and why there are none."""
-    if os.environ.get("CONVATTN_OPS") == "reference":
+    if _WANTED == "reference":
         return "", "CONVATTN_OPS=reference in the environment"
     if not _FILE.exists():
         return "", "the package was installed without a C++ compiler"
@@ -48,11 +52,14 @@ def _load() -> tuple[str, str]:
         return "", "the library is of another version; install the package again"
     if library.convattn_register() != 0:
         return "", "PyTorch did not accept the operators"
-    return library.convattn_processor().decode(), ""
+    processor: str = library.convattn_processor().decode()
+    if _WANTED not in ("", processor):
+        return "", f"CONVATTN_OPS={_WANTED} in the environment, which this processor does not have"
+    return processor, ""
 
 
 _PROCESSOR, _MISSING = _load()
-_live = os.environ.get("CONVATTN_OPS") != "reference"
+_live = _WANTED != "reference"
 
 
 @cache
