@@ -29,8 +29,6 @@ SMALL = 1 << 16  # values; below, one gate's training step is as fast by PyTorch
 _INTERFACE = 6  # of csrc/ops/register.cpp; a library of another one is not used
 # "reference", or the kernels of a lesser processor: "baseline", "avx2"
 _WANTED = os.environ.get("CONVATTN_OPS", "")
-    "CONVATTN_OPS", ""
-)  # "reference", or kernels: "baseline", "avx2", "avx512"
 _FILE = Path(__file__).with_name("libconvattn.so")
 _DTYPES = (torch.float32, torch.bfloat16)
 _GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
