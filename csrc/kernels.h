@@ -131,7 +131,8 @@ struct Network2 {
 };
 
 // The hidden values of its training, (places, lanes): `count` channels, padded to vectors with room
-// for one more, which is 1 behind the activation, so that biases are weights. Arrays of lanes.
+// for one more, which is 1 behind the activation, so that a bias has its gradient as a weight has.
+// Arrays of lanes.
 struct Hidden {
     int64_t places, lanes, count;
     const float *slope, *offset, *mean;

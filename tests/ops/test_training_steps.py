@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -346,3 +348,25 @@ def test_one_image_is_refused_as_by_the_steps() -> None:
     block.eval().bn.train()
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         block(x)
+
+
+BESIDE = """
+import itertools, torch, convattn
+torch.set_num_threads(1)
+torch.set_flush_denormal(True)  # adding zero to the allocator's own numbers then spoils them
+sizes = [(1, 1), (1, 2), (2, 2), (2, 3), (1, 7), (3, 3)]
+formats = [torch.contiguous_format, torch.channels_last]
+for name in ["ca", "se", "eca", "srm", "cbam", "gc", "ela", "triplet"]:
+    for channels, size, layout in itertools.product((16, 48), sizes, formats):
+        block = convattn.create_block(name, channels)
+        x = torch.randn(4, channels, *size).contiguous(memory_format=layout).requires_grad_()
+        for _ in range(3):
+            block.train()(x).sum().backward()
+            with torch.no_grad():
+                block.eval()(x)
+"""
+
+
+def test_nothing_is_written_behind_small_maps() -> None:
+    done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
