@@ -68,8 +68,12 @@ def test_four_images_are_learned_by_heart(
     wanted = {"map50", "mask_map50"} if model == "mask_rcnn" else {"map50"}
 
     def scores() -> list[float]:
+        task.model.eval()
+        for module in task.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.train()  # running variances are of n - 1: of four 1x1 maps a third too large
         with torch.no_grad():
-            found = task.evaluate(task.model.eval(), [truth])
+            found = task.evaluate(task.model, [truth])
         return [found.get(name, 0) for name in wanted]
 
     assert max(scores()) < 0.1
