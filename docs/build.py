@@ -28,7 +28,7 @@ h1, h2, h3 { line-height: 1.2; }
 pre { padding: .8rem; overflow-x: auto; background: rgb(128 128 128 / .12); }
 img { max-width: 100%; }
 code { font-size: .92em; }
-table { display: block; overflow-x: auto; border-collapse: collapse; }
+table { display: block; overflow-x: auto; border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid rgb(128 128 128 / .4); text-align: left; }
 """
 
