@@ -68,10 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.suite == "docs":
         from benchmarks.plots import draw  # needs matplotlib
 
-        for suite, name in {"blocks": "evaluation", "training": "training"}.items():
+        for suite in ("blocks", "training", "models"):
             if not (found := RESULTS / f"{suite}.json").exists():
                 parser.error(f"there is no {found}; python -m benchmarks {suite} writes it")
-            draw(found, DOCS / f"operators_{name}.png")
+        for suite, name in {"blocks": "evaluation", "training": "training"}.items():
+            draw(RESULTS / f"{suite}.json", DOCS / f"operators_{name}.png")
         page = DOCS / "operators.md"
         page.write_text(fill(page.read_text(), RESULTS))
         return 0

@@ -22,6 +22,7 @@ from convattn.blocks import create_block
 from convattn.doctor import doctor
 from convattn.ops._library import takes
 from convattn.ops.apply_gates.op import apply_gates
+from own_process import run_tests
 
 LIVE = ops.kernels().startswith("compiled")
 needs_kernels = pytest.mark.skipif(
@@ -348,18 +349,9 @@ def test_other_kernels_can_be_wanted(wanted: str, live: str) -> None:
 @needs_kernels
 @pytest.mark.long
 def test_the_kernels_for_any_processor_compute_the_same() -> None:
-    here = Path(__file__).parent
     files = ("test_operators.py", "test_whole_blocks.py", "test_training_steps.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "float64", *(str(here / f) for f in files)],
-        env={**os.environ, "CONVATTN_OPS": "baseline"},
-        cwd=here.parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "skipped" not in done.stdout
+    paths = (str(Path(__file__).with_name(file)) for file in files)
+    run_tests("-k", "float64", *paths, CONVATTN_OPS="baseline")
 
 
 @needs_kernels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from own_process import run_tests
+
 pytest.importorskip("triton", reason="Triton, which PyTorch brings for Linux, is not installed")
 
 HERE = Path(__file__).parent
@@ -22,17 +23,8 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 @pytest.mark.long
 def test_in_tritons_interpreter() -> None:
-    # in a process of its own: Triton looks at the variable when it is imported
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", str(HERE / "triton_interpreted.py")],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        cwd=HERE.parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "skipped" not in done.stdout
+    # Triton looks at the variable when it is imported
+    run_tests(str(HERE / "triton_interpreted.py"), TRITON_INTERPRET="1")
 
 
 def test_triton_is_imported_for_maps_on_a_gpu_alone() -> None:

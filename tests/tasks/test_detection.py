@@ -46,8 +46,8 @@ FEW = {
 @pytest.mark.parametrize(
     ("model", "arguments", "side", "lr", "steps"),
     [
-        ("ssdlite320", {}, 96, 2e-3, 160),
-        ("ssdlite320", {"loss": "focal"}, 96, 2e-3, 160),
+        ("ssdlite320", {}, 96, 2e-3, 80),
+        ("ssdlite320", {"loss": "focal"}, 96, 2e-3, 80),
         # of anchors from 32 pixels on, digits of 64x64 scenes reach their sizes at twice the side
         ("retinanet", {"width": 64}, 128, 1e-3, 120),
         ("faster_rcnn", FEW, 128, 1e-3, 100),

@@ -52,7 +52,10 @@ def _load() -> tuple[str, str]:
         return "", "PyTorch did not accept the operators"
     processor: str = library.convattn_processor().decode()
     if _WANTED not in ("", processor):
-        return "", f"CONVATTN_OPS={_WANTED} in the environment, which this processor does not have"
+        return "", (
+            f"CONVATTN_OPS={_WANTED} in the environment is not for this processor; choose "
+            "reference, baseline or, where the processor has it, avx2 or avx512"
+        )
     return processor, ""
 
 
