@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Collection
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import convattn
 from convattn.cli import main
 from convattn.core.config import TrainConfig, config_from_dict
 from convattn.core.files import load_checkpoint
+from convattn.ops import reference_only
 
 TINY = [
     "train", "--model_args.width_mult", "0.1", "--batch", "8", "--epochs", "1", "--threads", "1",
@@ -265,6 +267,17 @@ def test_a_host_of_another_library_with_a_local_file(shell: Shell, tmp_path: Pat
     for options in (HOST, same):
         assert shell("cost", options[1], *options[2:], "--input_size", "[1, 3, 64, 64]") == 0
         assert f"{count:,}" in shell.out
+
+
+def test_doctor_alone_says_what_the_blocks_run_on(shell: Shell) -> None:
+    assert shell("doctor") == 0
+    assert f"torch: {metadata.version('torch')}" in shell.out
+    assert f"threads: {torch.get_num_threads()}" in shell.out
+    with reference_only():
+        assert shell("doctor") == 0
+    assert "operators: PyTorch's own operators: reference_only() is in force" in shell.out
+    assert shell("doctor", "--attention", "ca") == 2
+    assert "convattn doctor MODEL" in shell.err
 
 
 # --- wrong lines --------------------------------------------------------------------------------

@@ -135,9 +135,17 @@ def show_gates(options: dict[str, Any]) -> int:
 
 
 def show_findings(options: dict[str, Any]) -> int:
-    """What will hurt in a network; 1 if anything was found."""
-    from convattn.doctor import doctor
+    """What will hurt in a network; 1 if anything was found. Without one, what blocks run on."""
+    from convattn.doctor import doctor, installation
 
+    if options["model"] is None:
+        if options["attention"] != "none" or options["images"]:
+            raise ArgumentError(
+                "--attention and --images are of a network: convattn doctor MODEL, where MODEL is "
+                "one of `convattn list models`, or the weights file or folder of a run"
+            )
+        print(installation())
+        return 0
     if options["images"]:
         from convattn.tasks.gates import network_and_images
 

@@ -154,9 +154,9 @@ def _add_run(parser: jsonargparse.ArgumentParser) -> None:
             parser._option_string_actions[alias] = action
 
 
-def _add_network(parser: jsonargparse.ArgumentParser, what: str) -> None:
+def _add_network(parser: jsonargparse.ArgumentParser, what: str, **model: Any) -> None:
     """What `cost` and `doctor` take: a network by name, with blocks."""
-    parser.add_argument("model", type=str, help=what)
+    parser.add_argument("model", help=what, **({"type": str} | model))
     for name, kind, default, text in (
         ("model_args", dict[str, Any], {}, "its arguments"),
         ("attention", str, "none", "block in it, as ca, ca@POSITION, or several of these"),
@@ -239,7 +239,13 @@ def _tables() -> jsonargparse.ArgumentParser:
 
 def _doctor() -> jsonargparse.ArgumentParser:
     parser = _new("doctor", "Say what will hurt in a network, each with its fix.", texts.DOCTOR)
-    _add_network(parser, "network, or the weights file or folder of a run")
+    _add_network(
+        parser,
+        "network, or the weights file or folder of a run; without it, what blocks run on here",
+        type=str | None,
+        nargs="?",
+        default=None,
+    )
     parser.add_argument(
         "--input_size",
         type=list[int],

@@ -78,6 +78,7 @@ Exit code 0: all rows are as recorded, 1: one is not, 2: wrong arguments.
 """
 DOCTOR = """\
 examples:
+  convattn doctor                                            this installation: versions, operators
   convattn doctor mobilenet_v2 --attention ca
   convattn doctor torchvision/resnet18 --insert eca@before_add
   convattn doctor runs/mobilenet_v2_ca/weights/best.pt --input_size '[2, 3, 32, 32]'

@@ -13,9 +13,10 @@ from typing import Any
 
 from convattn.doctor.audit import audit
 from convattn.doctor.health import doctor
+from convattn.doctor.installation import installation
 from convattn.doctor.report import Finding, Report
 
-__all__ = ["Finding", "Report", "audit", "doctor"]
+__all__ = ["Finding", "Report", "audit", "doctor", "installation"]
 
 
 class _CallablePackage(ModuleType):
