@@ -116,18 +116,21 @@ struct Gradients {
                         int64_t last, Shape shape, Strip da, Strip db);
 };
 
-// The small network of coordinate attention. f = act(slope * (w z) + offset) and
-// g = scale * sigmoid(v f + bias), with z (channels, places), f (hidden, places), v (channels,
-// hidden); `step` is what lies between two rows of z and of f.
-struct Network {
+// The small network of coordinate attention: z (channels, places) to hidden values
+// f = act(slope * (w z) + offset), (hidden, places), and these to gates. `step` is what lies between
+// two rows of z and of f.
+struct Encoding {
     int64_t channels, hidden, places, step;
     const float *w, *slope, *offset;
     bool relu;  // instead of h-swish
-    float scale;
 };
-struct Network2 {
+
+// scale * sigmoid(weight f + bias) for `length` places of f, those of one axis.
+struct Decoding {
+    int64_t channels, hidden;
     const float *weight, *bias;  // bias may be missing
-    int64_t from, length;        // the places of f that it takes
+    float scale;
+    int64_t from, length, step;
 };
 
 // The hidden values of its training, (places, lanes): `count` channels, padded to vectors with room
@@ -141,18 +144,16 @@ struct Hidden {
 
 struct CoordinateNetwork {
     // The part of w z, (hidden, places), that channels [first, last) have.
-    void (*encode)(Network net, int64_t first, int64_t last, const float* z, float* to);
+    void (*encode)(Encoding in, int64_t first, int64_t last, const float* z, float* to);
     // f of `count` such parts, one behind the other.
-    void (*activated)(Network net, const float* parts, int64_t count, float* f);
+    void (*activated)(Encoding in, const float* parts, int64_t count, float* f);
     // Gates (channels, length) of channels [first, last) at to + first * length.
-    void (*decode)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
-                   float* to);
+    void (*decode)(Decoding out, const float* f, int64_t first, int64_t last, float* to);
     // (rows, columns) with rows `step` apart to (columns, rows) with columns `to_step` apart.
     void (*transpose)(const float* from, int64_t rows, int64_t columns, int64_t step, float* to,
                       int64_t to_step);
     // Gates (length, channels) of places [first, last); here weight is (hidden, channels).
-    void (*decode_last)(Network net, Network2 out, const float* f, int64_t first, int64_t last,
-                        float* to);
+    void (*decode_last)(Decoding out, const float* f, int64_t first, int64_t last, float* to);
     // For training.
     void (*activate)(Hidden hidden, const float* h, float* f);
     // Adds to sums, of each lane, the values or their squared distances from a centre.

@@ -5,34 +5,34 @@
 namespace CONVATTN_ISA {
 namespace {
 
-void encode(convattn::Network net, int64_t first, int64_t last, const float* z, float* to) {
-    multiply({net.w + first, net.channels, 1}, 0, net.hidden, last - first, z + first * net.step,
-             net.step, net.places, [&](int64_t i, int64_t l, vf value) {
-                 store(to + i * net.step + l, value);
+void encode(convattn::Encoding in, int64_t first, int64_t last, const float* z, float* to) {
+    multiply({in.w + first, in.channels, 1}, 0, in.hidden, last - first, z + first * in.step,
+             in.step, in.places, [&](int64_t i, int64_t l, vf value) {
+                 store(to + i * in.step + l, value);
              });
 }
 
-void activated(convattn::Network net, const float* from, int64_t count, float* f) {
-    const int64_t size = net.hidden * net.step;
-    for (int64_t i = 0; i < net.hidden; ++i) {
-        for (int64_t l = i * net.step; l < i * net.step + net.places; l += LANES) {
+void activated(convattn::Encoding in, const float* from, int64_t count, float* f) {
+    const int64_t size = in.hidden * in.step;
+    for (int64_t i = 0; i < in.hidden; ++i) {
+        for (int64_t l = i * in.step; l < i * in.step + in.places; l += LANES) {
             vf value = load(from + l);
             for (int64_t k = 1; k < count; ++k) value += load(from + k * size + l);
-            value = net.slope[i] * value + net.offset[i];
-            store(f + l, net.relu ? rectify(value) : hard_swish(value));
+            value = in.slope[i] * value + in.offset[i];
+            store(f + l, in.relu ? rectify(value) : hard_swish(value));
         }
     }
 }
 
-void decode(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
+void decode(convattn::Decoding out, const float* f, int64_t first,
             int64_t last, float* to) {
     const float* limit = to + last * out.length;
-    multiply({out.weight, net.hidden, 1}, first, last, net.hidden, f + out.from, net.step,
+    multiply({out.weight, out.hidden, 1}, first, last, out.hidden, f + out.from, out.step,
              out.length, [&](int64_t c, int64_t l, vf value) {
                  if (out.bias != nullptr) value += out.bias[c];
                  const int64_t n = least(LANES, out.length - l);
                  float* at = to + c * out.length + l;
-                 value = net.scale * sigmoid(value);
+                 value = out.scale * sigmoid(value);
                  // what lies behind a row is written already, but for rows of one vector
                  if (n == LANES) store(at, value);
                  else if (out.length < LANES) store_within(at, value, n, limit);
@@ -76,17 +76,17 @@ void transpose(const float* from, int64_t rows, int64_t columns, int64_t step, f
 
 // P places and V vectors of channels.
 template <int P, int V>
-void places_last(convattn::Network net, convattn::Network2 out, const float* f, int64_t place,
+void places_last(convattn::Decoding out, const float* f, int64_t place,
                  int64_t places, int64_t c, float* to) {
     vf acc[P][V] = {};
     const float* from = f + out.from + place;
     int64_t at[P];
     for (int p = 0; p < P; ++p) at[p] = least(p, places - 1);
-    for (int64_t k = 0; k < net.hidden; ++k) {
+    for (int64_t k = 0; k < out.hidden; ++k) {
         vf weight[V];
-        for (int v = 0; v < V; ++v) weight[v] = load(out.weight + k * net.channels + c + v * LANES);
+        for (int v = 0; v < V; ++v) weight[v] = load(out.weight + k * out.channels + c + v * LANES);
         for (int p = 0; p < P; ++p) {
-            const float value = from[k * net.step + at[p]];
+            const float value = from[k * out.step + at[p]];
             for (int v = 0; v < V; ++v) acc[p][v] += value * weight[v];
         }
     }
@@ -94,25 +94,25 @@ void places_last(convattn::Network net, convattn::Network2 out, const float* f, 
         for (int v = 0; v < V; ++v) {
             vf value = acc[p][v];
             if (out.bias != nullptr) value += load(out.bias + c + v * LANES);
-            value = net.scale * sigmoid(value);
-            const int64_t n = net.channels - c - v * LANES;
-            float* at_c = to + (place + p) * net.channels + c + v * LANES;
+            value = out.scale * sigmoid(value);
+            const int64_t n = out.channels - c - v * LANES;
+            float* at_c = to + (place + p) * out.channels + c + v * LANES;
             if (n >= LANES) store(at_c, value);
             else store_first(at_c, value, n);
         }
     }
 }
 
-void decode_last(convattn::Network net, convattn::Network2 out, const float* f, int64_t first,
+void decode_last(convattn::Decoding out, const float* f, int64_t first,
                  int64_t last, float* to) {
     in_even_steps<MANY_REGISTERS ? 8 : 6>(last - first, [&](auto together) {
         constexpr int P = decltype(together)::value;
         for (int64_t l = first; l < last; l += P) {
             int64_t c = 0;
-            for (; c + LANES < net.channels; c += 2 * LANES) {
-                places_last<P, 2>(net, out, f, l, last - l, c, to);
+            for (; c + LANES < out.channels; c += 2 * LANES) {
+                places_last<P, 2>(out, f, l, last - l, c, to);
             }
-            if (c < net.channels) places_last<P, 1>(net, out, f, l, last - l, c, to);
+            if (c < out.channels) places_last<P, 1>(out, f, l, last - l, c, to);
         }
     });
 }

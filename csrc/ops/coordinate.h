@@ -24,20 +24,26 @@ struct Coordinates {
 // The layer from hidden values to the gates of one axis, as the kernels want it.
 class ToGates {
    public:
-    ToGates(const Tensor& weight, const Tensor& bias, int64_t channels, int64_t hidden, bool last)
-        : weight_(weight, channels * hidden), bias_(bias, channels), w_(weight_.values),
+    ToGates(const Tensor& weight, const Tensor& bias, float scale, const Map& map, int64_t hidden)
+        : channels_(map.shape.channels), hidden_(hidden), scale_(scale),
+          weight_(weight, channels_ * hidden), bias_(bias, channels_), w_(weight_.values),
           b_(bias_.values) {
-        if (!last) return;
-        const int64_t size = channels * hidden;  // transposed, with what may be read behind
-        own_.reset(new float[size + channels + 2 * BEHIND]);
-        kernels().coordinate_network->transpose(w_, channels, hidden, hidden, own_.get(), channels);
+        if (!map.last) return;
+        const int64_t size = channels_ * hidden;  // transposed, with what may be read behind
+        own_.reset(new float[size + channels_ + 2 * BEHIND]);
+        kernels().coordinate_network->transpose(w_, channels_, hidden, hidden, own_.get(),
+                                                channels_);
         w_ = own_.get();
-        if (b_ != nullptr) b_ = std::copy_n(b_, channels, own_.get() + size + BEHIND) - channels;
+        if (b_ != nullptr) b_ = std::copy_n(b_, channels_, own_.get() + size + BEHIND) - channels_;
     }
-    // From the hidden values of places [from, from + length).
-    Network2 of(int64_t from, int64_t length) const { return {w_, b_, from, length}; }
+    // From the hidden values of places [from, from + length), rows `step` apart.
+    Decoding of(int64_t from, int64_t length, int64_t step) const {
+        return {channels_, hidden_, w_, b_, scale_, from, length, step};
+    }
 
    private:
+    int64_t channels_, hidden_;
+    float scale_;
     Parameter weight_, bias_;
     const float *w_, *b_;
     std::unique_ptr<float[]> own_;

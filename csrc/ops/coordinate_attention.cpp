@@ -7,27 +7,24 @@ namespace {
 // The gates of one axis, from its places among the hidden values.
 class Axis {
    public:
-    Axis(Room& room, const Map& map, const Network& net, const Tensor& weights,
-         const Tensor& biases, int64_t from, int64_t length)
-        : gates(room.take(net.channels * length)), net_(net),
-          layer_(weights, biases, net.channels, net.hidden, map.last),
-          out_(layer_.of(from, length)) {}
+    Axis(Room& room, const ToGates& layer, int64_t channels, int64_t from, int64_t length,
+         int64_t step)
+        : gates(room.take(channels * length)), out_(layer.of(from, length, step)) {}
     void by_channel(float* room, const float* f, int64_t first, int64_t last) const {
-        kernels().coordinate_network->decode(net_, out_, f, first, last, room + gates);
+        kernels().coordinate_network->decode(out_, f, first, last, room + gates);
     }
     // Of places [first, last) of both axes.
     void by_place(float* room, const float* f, int64_t first, int64_t last) const {
         first = std::max<int64_t>(first - out_.from, 0);
         last = std::min(last - out_.from, out_.length);
-        if (first >= last) return;
-        kernels().coordinate_network->decode_last(net_, out_, f, first, last, room + gates);
+        if (first < last) {
+            kernels().coordinate_network->decode_last(out_, f, first, last, room + gates);
+        }
     }
     const int64_t gates;
 
    private:
-    const Network& net_;
-    const ToGates layer_;
-    const Network2 out_;
+    const Decoding out_;
 };
 
 }  // namespace
@@ -42,21 +39,22 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
     for (int64_t i = 0; bias.values != nullptr && i < hidden; ++i) {
         norm.offset[i] += norm.slope[i] * bias.values[i];
     }
-    const Network net = {channels,           hidden,       places,
-                         padded(places),     first.values, norm.slope.data(),
-                         norm.offset.data(), given.relu,   given.scale};
+    const Encoding in = {channels, hidden, places, padded(places),
+                         first.values, norm.slope.data(), norm.offset.data(), given.relu};
+    const ToGates to_rows(given.wh, given.bh, given.scale, map, hidden);
+    const ToGates to_columns(given.ww, given.bw, given.scale, map, hidden);
     const CoordinateNetwork& network = *kernels().coordinate_network;
     // Channels are pooled and encoded by parts, the same for any number of threads.
     const int64_t part = std::max<int64_t>(16, padded(channels / 16));
-    const int64_t count = (channels + part - 1) / part, size = hidden * net.step;
+    const int64_t count = (channels + part - 1) / part, size = hidden * in.step;
     Tensor y = empty_like(given.x);
     Room room;
-    const int64_t z = room.take(channels * net.step), parts = room.take(count * size);
+    const int64_t z = room.take(channels * in.step), parts = room.take(count * size);
     const int64_t f = room.take(size);
-    const Axis rows(room, map, net, given.wh, given.bh, 0, height);
-    const Axis columns(room, map, net, given.ww, given.bw, height, width);
+    const Axis rows(room, to_rows, channels, 0, height, in.step);
+    const Axis columns(room, to_columns, channels, height, width, in.step);
     const Pass activated = {1, 0, [&](float* at, int64_t, int64_t, int64_t) {
-        network.activated(net, at + parts, count, at + f);
+        network.activated(in, at + parts, count, at + f);
     }};
     // a value of the map costs as much as eight products
     const Pass by_channel = {
@@ -71,14 +69,14 @@ void coordinate_attention(Stack stack, uint64_t, uint64_t) {
         }};
     typed(given.x, [&](auto* data) {
         const Passes passes(map, data, static_cast<decltype(data)>(y.data));
-        const Pass strips = passes.strips({z, z + map.shape.height, net.step, 1, net.step, 1});
+        const Pass strips = passes.strips({z, z + map.shape.height, in.step, 1, in.step, 1});
         const int64_t unit = map.last ? 16 : 1;  // of the strips
         const Pass encoded = {
             count, part * map.positions, [&](float* at, int64_t n, int64_t from, int64_t to) {
                 for (int64_t i = from; i < to; ++i) {
-                    const int64_t a = i * part, b = std::min(net.channels, a + part);
+                    const int64_t a = i * part, b = std::min(in.channels, a + part);
                     strips.run(at, n, a / unit, (b + unit - 1) / unit);
-                    network.encode(net, a, b, at + z, at + parts + i * size);
+                    network.encode(in, a, b, at + z, at + parts + i * size);
                 }
             }};
         const Pass gated = passes.gated(COLUMN, columns.gates, ROW, rows.gates);

@@ -205,6 +205,8 @@ def test_transforms_see_operators_that_they_know() -> None:
     torch.testing.assert_close(rows, torch.ones(2, 3, 4))
 
 
+# PyTorch's own, at its first forward derivative
+@pytest.mark.filterwarnings("ignore:.*is deprecated. Please switch:FutureWarning")
 @pytest.mark.parametrize("name", ["ca", "se", "cbam", "ela"])
 def test_vmap_and_forward_derivatives_of_blocks(name: str) -> None:
     block = create_block(name, 16).eval()
