@@ -294,6 +294,22 @@ def test_the_gradient_is_taken_twice_and_of_parts() -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("name", ["ese", "se", "ela", "strip"])
+def test_a_pass_to_the_parameters_leaves_nothing_for_the_next(name: str) -> None:
+    block = create_block(name, 32).train()
+    x = torch.randn(2, 32, 40, 50, requires_grad=True)
+    kept: list[Tensor] = []
+    for layer in block.modules():  # their outputs, behind the pooling
+        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)):
+            layer.register_forward_hook(lambda module, given, made: kept.append(made))
+    y = block(x)
+    (wanted,) = torch.autograd.grad(kept[0].sum(), x, retain_graph=True)
+    torch.autograd.grad(y.sum(), [*block.parameters()], retain_graph=True, allow_unused=True)
+    (found,) = torch.autograd.grad(kept[0].sum(), x, retain_graph=True)
+    assert torch.equal(found, wanted)
+
+
+@needs_kernels
 def test_only_the_map_and_small_values_are_kept_for_backward() -> None:
     x = torch.randn(2, 64, 40, 40, requires_grad=True)
     block = create_block("ca", 64).train()

@@ -162,6 +162,14 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "hooks": lambda layer: layer.register_forward_hook(print),
     "parametrised": lambda layer: nn.utils.parametrizations.weight_norm(layer),
     "another class": lambda layer: setattr(layer, "__class__", type("Own", (type(layer),), {})),
+    "a forward of its own": lambda layer: setattr(layer, "forward", lambda x: x),
+}
+CONVOLUTIONS: dict[str, Callable[[nn.Module], object]] = {
+    "circular": lambda conv: setattr(conv, "padding_mode", "circular"),
+    "padding": lambda conv: setattr(conv, "padding", tuple(p + 1 for p in conv.padding)),
+    "dilation": lambda conv: setattr(conv, "dilation", tuple(2 for _ in conv.padding)),
+    "stride": lambda conv: setattr(conv, "stride", tuple(2 for _ in conv.padding)),
+    "groups": lambda conv: setattr(conv, "groups", 2),
 }
 
 
@@ -177,6 +185,43 @@ def test_it_stands_aside_for_layers_that_are_more_than_their_weights(
         kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
         CHANGES[change](next(m for m in block.modules() if isinstance(m, kinds)))
         assert block._whole(x) is None
+
+
+@needs_kernels
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("form", ["ca", "eca", "cbam", "gc", "triplet"])
+@pytest.mark.parametrize("change", CONVOLUTIONS)
+def test_it_stands_aside_for_other_convolutions(form: str, change: str, train: bool) -> None:
+    block, x = a_block(form, 32).train(train), a_map((2, 32, 5, 6), "contiguous")
+    with torch.set_grad_enabled(train):
+        assert block._whole(x) is not None
+        kinds = (nn.Conv1d, nn.Conv2d)
+        CONVOLUTIONS[change](next(m for m in block.modules() if isinstance(m, kinds)))
+        assert block._whole(x) is None
+
+
+@pytest.mark.parametrize("form", ["ca", "cbam", "triplet", "srm"])
+@pytest.mark.parametrize("norm", [lambda c: nn.GroupNorm(1, c), lambda c: nn.Identity()])
+def test_norms_that_somebody_replaced_are_called(form: str, norm: Callable[[int], Any]) -> None:
+    block, x = a_block(form, 32), a_map((2, 32, 5, 6), "contiguous")
+    for path, module in [*block.named_modules()]:
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            block.set_submodule(path, norm(module.num_features))
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), block.double()(x.double()).float())
+
+
+@pytest.mark.parametrize("form", ["eca", "cbam", "triplet", "ela"])
+def test_a_bias_that_somebody_added_counts(form: str) -> None:
+    block, x = a_block(form, 32), a_map((2, 32, 5, 6), "contiguous")
+    with torch.no_grad():
+        before = block(x)
+        for module in block.modules():
+            if isinstance(module, nn.Conv1d | nn.Conv2d):
+                module.bias = nn.Parameter(torch.randn(module.out_channels))
+        y = block(x)
+        assert not torch.equal(y, before)
+        torch.testing.assert_close(y, block.double()(x.double()).float())
 
 
 @pytest.mark.parametrize("form", ["srm", "cbam", "triplet"])

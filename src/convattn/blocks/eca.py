@@ -126,6 +126,8 @@ class ECA(GateBlock):
         means = global_mean(x)
         if not self.mlp:
             logits = self._windows(means, self.conv) @ self.conv.weight.flatten()  # (N, C, k) @ k
+            if self.conv.bias is not None:  # somebody's; ours has none
+                logits = logits + self.conv.bias
             return (self._over_map(self.gate(logits)),)
         assert self.conv.bias is not None
         assert self.conv2.bias is not None

@@ -32,6 +32,7 @@ class Link:
         self.x: Tensor | None = x
         self.token: Tensor | None = None
         self._rest: Callable[..., Tensor] | None = None
+        self._task = -1
 
     def __enter__(self) -> Link:
         self._outer = getattr(_now, "link", None)
@@ -44,12 +45,16 @@ class Link:
 
     def hand_over(self, rest: Callable[..., Tensor]) -> None:
         """Called by the gating's backward: rest(...) adds up the gradient of x."""
-        self._rest = rest
+        self._rest, self._task = rest, torch._C._current_graph_task_id()
 
     def taken(self) -> Callable[..., Tensor] | None:
-        """Called by the pooling's backward, once for each `hand_over`."""
+        """Called by the pooling's backward, once for each `hand_over`.
+
+        What an earlier pass left is not this one's: that pass wanted gradients of parameters
+        alone, and did not come to the pooling.
+        """
         rest, self._rest = self._rest, None
-        return rest
+        return rest if self._task == torch._C._current_graph_task_id() else None
 
 
 def linked_to(x: Tensor) -> Link | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ __all__ = [
     "Norm",
     "Statistics",
     "define",
+    "kernel_of",
     "norm_of",
     "readable",
     "runs_on",
@@ -27,6 +29,7 @@ __all__ = [
 Layer = tuple[Tensor | None, Tensor | None]  # weight and bias
 Norm = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, float]
 _DTYPES = (torch.float32, torch.bfloat16)
+_FACTS = ("stride", "padding", "dilation", "groups", "padding_mode")  # of a convolution
 _NO_NORM: Norm = (None, None, None, None, 0.0)
 
 
@@ -86,10 +89,12 @@ def runs_on(x: Tensor, gradients: bool) -> bool:
 def values_of(layer: nn.Module, kind: type[nn.Module]) -> Layer | None:
     """Weight and bias of a layer; None if it is not a plain one of that kind.
 
-    A layer that is parametrised, quantised or watched by hooks has to be called itself.
+    A layer that is parametrised, quantised, watched by hooks or has a `forward` of its own has to
+    be called itself.
     """
     if (
         type(layer) is not kind
+        or "forward" in layer.__dict__
         or layer._forward_hooks
         or layer._forward_pre_hooks
         or layer._backward_hooks
@@ -100,6 +105,31 @@ def values_of(layer: nn.Module, kind: type[nn.Module]) -> Layer | None:
     return (weight, bias) if readable(weight, bias) else None
 
 
+def kernel_of(
+    layer: nn.Module, kind: type[nn.Module], *, groups: int = 1, biased: bool = False
+) -> Layer | None:
+    """`values_of` a convolution that keeps the map's size; None if it is another.
+
+    Args:
+        layer: to be read.
+        kind: nn.Conv1d or nn.Conv2d.
+        groups: that it must have.
+        biased: whether the kernels take a bias.
+    """
+    values = values_of(layer, kind)
+    if values is None or (values[1] is not None and not biased):
+        return None
+    facts: Any = layer.__dict__
+    usual = _usual(facts["kernel_size"], groups)
+    return values if tuple(map(facts.__getitem__, _FACTS)) == usual else None
+
+
+@cache
+def _usual(kernel: tuple[int, ...], groups: int) -> tuple[Any, ...]:
+    ones = (1,) * len(kernel)
+    return ones, tuple(k // 2 for k in kernel), ones, groups, "zeros"
+
+
 def norm_of(norm: nn.Module | None, kind: type[nn.Module]) -> Norm | None:
     """Mean, variance, weight, bias and eps of a batch norm in evaluation; None if it is another.
 
@@ -108,8 +138,10 @@ def norm_of(norm: nn.Module | None, kind: type[nn.Module]) -> Norm | None:
     if norm is None:
         return _NO_NORM
     affine = values_of(norm, kind)
+    if affine is None or norm.training:
+        return None
     mean, variance = norm._buffers["running_mean"], norm._buffers["running_var"]
-    if affine is None or norm.training or mean is None or not readable(mean, variance):
+    if mean is None or not readable(mean, variance):
         return None
     return mean, variance, *affine, norm.eps  # type: ignore[return-value]
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from convattn.ops.whole_blocks._channel_training import ECA, SE
 from convattn.ops.whole_blocks._operator import (
     define,
+    kernel_of,
     norm_of,
     readable,
     runs_on,
@@ -74,7 +75,7 @@ def efficient_channel_attention(
     gradients = torch.is_grad_enabled()
     if not runs_on(x, gradients):
         return None
-    values = values_of(conv, nn.Conv1d)
+    values = kernel_of(conv, nn.Conv1d)
     if values is None:
         return None
     if gradients:

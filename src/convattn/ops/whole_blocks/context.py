@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.ops.whole_blocks._context_training import GC
-from convattn.ops.whole_blocks._operator import define, runs_on, values_of
+from convattn.ops.whole_blocks._operator import define, kernel_of, runs_on, values_of
 from convattn.ops.whole_blocks._training import train
 
 __all__ = ["global_context"]
@@ -36,7 +36,7 @@ def global_context(
     gradients = torch.is_grad_enabled()
     if not runs_on(x, gradients):
         return None
-    key, affine = values_of(mask, nn.Conv2d), values_of(norm, nn.LayerNorm)
+    key, affine = kernel_of(mask, nn.Conv2d, biased=True), values_of(norm, nn.LayerNorm)
     first, second = values_of(fc1, nn.Linear), values_of(fc2, nn.Linear)
     if key is None or affine is None or first is None or second is None:
         return None

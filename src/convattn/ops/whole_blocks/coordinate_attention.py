@@ -11,6 +11,7 @@ from convattn.ops.whole_blocks._coordinate_training import CA
 from convattn.ops.whole_blocks._operator import (
     Layer,
     define,
+    kernel_of,
     norm_of,
     runs_on,
     statistics_of,
@@ -54,8 +55,9 @@ def coordinate_attention(
     gradients = torch.is_grad_enabled()
     if not runs_on(x, gradients):
         return None
-    first = values_of(conv1, nn.Conv2d)
-    rows, columns = values_of(conv_h, nn.Conv2d), values_of(conv_w, nn.Conv2d)
+    first, rows, columns = (
+        kernel_of(conv, nn.Conv2d, biased=True) for conv in (conv1, conv_h, conv_w)
+    )
     if first is None or rows is None or columns is None:
         return None
     if gradients:

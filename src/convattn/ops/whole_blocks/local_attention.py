@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.ops.whole_blocks._local_training import ELA
-from convattn.ops.whole_blocks._operator import define, runs_on, values_of
+from convattn.ops.whole_blocks._operator import define, kernel_of, runs_on, values_of
 from convattn.ops.whole_blocks._training import train
 
 __all__ = ["local_attention"]
@@ -27,8 +27,7 @@ def local_attention(
 
     Args:
         x: feature map (N, C, H, W).
-        axes: convolution and group norm of the rows, and of the columns; the norms are alike in
-            groups and eps.
+        axes: convolution and group norm of the rows, and of the columns.
         silu: act is SiLU instead of nothing.
         scale: of both gates.
 
@@ -40,12 +39,15 @@ def local_attention(
         return None
     values: list[Tensor | None] = []
     for conv, norm in axes:
-        kernel, affine = values_of(conv, nn.Conv1d), values_of(norm, nn.GroupNorm)
+        kernel = kernel_of(conv, nn.Conv1d, groups=getattr(conv, "groups", 1))
+        affine = values_of(norm, nn.GroupNorm)
         if kernel is None or affine is None:
             return None
         values += (kernel[0], *affine)
-    norm = axes[0][1]
-    settings = norm.num_groups, norm.eps, silu, scale
+    first, second = ((norm.num_groups, norm.eps) for _, norm in axes)
+    if first != second:
+        return None
+    settings = *first, silu, scale
     if not gradients:
         return _ela(x, *values, *settings)
     return train(ELA, x, settings, tuple(values))

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from convattn.ops.whole_blocks._cbam_training import CBAM
-from convattn.ops.whole_blocks._operator import define, norm_of, runs_on, statistics_of, values_of
+from convattn.ops.whole_blocks._operator import (
+    define,
+    kernel_of,
+    norm_of,
+    runs_on,
+    statistics_of,
+    values_of,
+)
 from convattn.ops.whole_blocks._training import Parameters, train
 from convattn.ops.whole_blocks._triplet_training import TRIPLET
 
@@ -55,7 +62,7 @@ def cbam(
     if not runs_on(x, gradients):
         return None
     first, second = values_of(fc1, nn.Linear), values_of(fc2, nn.Linear)
-    kernel = values_of(conv, nn.Conv2d)
+    kernel = kernel_of(conv, nn.Conv2d)
     if first is None or second is None or kernel is None:
         return None
     if gradients:
@@ -86,7 +93,7 @@ def triplet(
         return _trained_triplet(x, branches, scale)
     values: list[Tensor | float | None] = []
     for conv, norm in branches:
-        kernel, own = values_of(conv, nn.Conv2d), norm_of(norm, nn.BatchNorm2d)
+        kernel, own = kernel_of(conv, nn.Conv2d), norm_of(norm, nn.BatchNorm2d)
         if kernel is None or own is None:
             return None
         values += (kernel[0], *own)
@@ -110,7 +117,7 @@ def _trained_triplet(
     parameters: list[Tensor | None] = []
     norms = []
     for (conv, norm), places in zip(branches, (c * w, h * c, h * w), strict=True):
-        kernel, affine = values_of(conv, nn.Conv2d), values_of(norm, nn.BatchNorm2d)
+        kernel, affine = kernel_of(conv, nn.Conv2d), values_of(norm, nn.BatchNorm2d)
         statistics = None if affine is None else statistics_of(norm)
         if kernel is None or affine is None or statistics is None:
             return None
