@@ -237,6 +237,47 @@ def test_two_blocks_at_one_place_run_in_turn() -> None:
     assert find(model) == []
 
 
+def test_two_blocks_at_one_place_are_rebuilt() -> None:
+    model = insert(insert(build("resnet18"), "ca", at="before_add"), "eca", at="before_add")
+    again = rebuild(build("resnet18"), insertions(model))
+    assert find(again) == find(model)
+    again.load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("baked", [True, False])
+def test_parametrised_layers(first: bool, baked: bool) -> None:
+    model, x = build("resnet18"), torch.randn(1, 3, 64, 64)
+    conv = model.layer1[0].conv2
+    if first:
+        nn.utils.parametrizations.weight_norm(conv)
+    insert(model, "ca", at="after_conv2")
+    if not first:
+        nn.utils.parametrizations.weight_norm(conv)
+    before = model(x)
+    if baked:
+        nn.utils.parametrize.remove_parametrizations(conv, "weight")
+        torch.testing.assert_close(model(x), before)
+        assert len(find(model)) == 8
+    torch.testing.assert_close(remove(model)(x), before)
+    if not baked:
+        nn.utils.parametrize.remove_parametrizations(conv, "weight")
+    assert type(conv) is nn.Conv2d
+
+
+def test_inputs_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 16, 3)
+
+        def forward(self, *, image: Tensor) -> Tensor:
+            return self.conv(image)
+
+    model = insert(Named(), "se", at="conv", inputs={"image": torch.zeros(1, 3, 8, 8)})
+    assert len(find(model)) == 1
+
+
 def test_modes_and_flags_are_inherited() -> None:
     model = build("mobilenet_v2").requires_grad_(False)
     model.features[2].train()

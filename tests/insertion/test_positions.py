@@ -230,3 +230,14 @@ def test_merges_of_a_decoder(transposed: bool) -> None:
 @pytest.mark.parametrize("host", ["resnet50", "densenet121", "efficientnet_b0", "shufflenet_v2"])
 def test_classifiers_merge_nothing(host: str) -> None:
     assert "after_merge" not in positions(build(host))
+
+
+def test_a_position_that_is_listed_takes_blocks() -> None:
+    """timm's dense blocks run their children in code of their own, inside another such module."""
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = timm.create_model("densenet121", features_only=True)
+    size = (1, 3, 64, 64)
+    assert [len(plan(model, "eca", at, input_size=size)) for at in positions(model)] == [
+        *positions(model, input_size=size).values()
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from insertion_hosts import Plain, build
 from torch import Tensor, nn
 
-from convattn import find, insert, plan, rebuild, remove, replace
+from convattn import find, freeze_host, insert, plan, rebuild, remove, replace
 from convattn.core.errors import ArgumentError, InputError, UnknownNameError
+from convattn.insertion import insertions
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,17 @@ from convattn.core.errors import ArgumentError, InputError, UnknownNameError
         ("resnet18", ArgumentError, "expected a dict", {"args": lambda place: 3}),
         ("resnet18", ArgumentError, "N, C, H, W", {"input_size": (3, 224, 224)}),
         ("resnet18", InputError, "fails on input size", {"input_size": (1, 4, 64, 64)}),
+        ("resnet18", ArgumentError, "N, C, H, W", {"input_size": 32}),
+        ("resnet18", ArgumentError, "N, C, H, W", {"input_size": (1, 3, -4, 32)}),
+        ("resnet18", ArgumentError, "list of these; got 3", {"at": 3}),
+        ("resnet18", ArgumentError, "list of these", {"at": []}),
+        ("resnet18", ArgumentError, "the string 're:conv1'", {"at": re.compile("conv1")}),
+        ("resnet18", ArgumentError, r"isinstance\(module, Conv2d\)", {"at": nn.Conv2d}),
+        ("resnet18", ArgumentError, "1.0 is none", {"stages": 1.0}),
+        ("resnet18", ArgumentError, "function of a Place", {"where": 3}),
+        ("resnet18", ArgumentError, "as reduction=4", {"args": {"reduction": 4}}),
+        ("resnet18", ArgumentError, "a dict for each stage", {"args": 3}),
+        ("resnet18", ArgumentError, "takes the channels of its map, here 64", {"channels": 8}),
         ("resnet18", UnknownNameError, "no block named", {"block": "see"}),
         ("resnet18", ArgumentError, "stands in for a convolution.*replace", {"block": "scconv"}),
         ("plain", ArgumentError, r"unused \(Conv2d\) is not called", {"at": "unused"}),
@@ -91,6 +104,37 @@ def test_hosts_that_would_ignore_new_blocks() -> None:
         insert(type("YOLO", (), {"model": plain})(), "eca", at="merge")  # type: ignore[type-var]
 
 
+def test_wrapped_parts_are_seen() -> None:
+    inner = type("DistributedDataParallel", (nn.Sequential,), {})(nn.Conv2d(3, 4, 1))
+    with pytest.raises(ArgumentError, match=r"0 is DistributedDataParallel.*then wrap it"):
+        insert(nn.Sequential(inner), "eca", at="0.0")
+
+
+@pytest.mark.parametrize("look", [find, insertions, freeze_host])
+def test_what_is_no_model(look: Callable[[Any], Any]) -> None:
+    with pytest.raises(ArgumentError, match=r"must be a torch\.nn\.Module, got NoneType"):
+        look(None)
+
+
+def test_a_module_is_named_by_its_path() -> None:
+    model = build("resnet18")
+    with pytest.raises(ArgumentError, match=r"that module's path is 'layer1\.0\.bn2'"):
+        insert(model, "se", at=model.layer1[0].bn2)
+
+
+def test_a_failing_size_is_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"input_size=\(1, 3, H, W\)"):
+        insert(nn.Linear(3, 3), "se", at="before_add")
+    assert capfd.readouterr().err == ""
+
+
+def test_hooks_that_were_left_out_are_named() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(16, 4, 3))
+    model[0].register_forward_hook(lambda module, given, made: torch.cat([made, made], 1))
+    with pytest.raises(InputError, match="without the forward hooks of 0, which may be why"):
+        insert(model, "se", at="0", input_size=(1, 3, 32, 32))
+
+
 def test_a_host_that_breaks_on_new_children_is_restored() -> None:
     class Walks(nn.Module):
         def __init__(self) -> None:
@@ -123,17 +167,26 @@ def test_nothing_to_remove_or_replace() -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda record: record.pop("way"),
-        lambda record: record.update(path="layer7"),
-        lambda record: record.update(arguments={"reduction": 0}),
+        lambda record: record[-1].pop("way"),
+        lambda record: record[-1].update(way="bogus"),
+        lambda record: record[-1].update(init="bogus"),
+        lambda record: record[-1].update(way="swap", path=""),
+        lambda record: record[-1].update(path="layer7"),
+        lambda record: record[-1].update(arguments={"reduction": 0}),
+        lambda record: record.append(3),
     ],
 )
-def test_records_that_do_not_fit(spoil: Callable[[dict[str, Any]], Any]) -> None:
-    from convattn.insertion import insertions
-
+def test_records_that_do_not_fit(spoil: Callable[[list[Any]], Any]) -> None:
     record = insertions(insert(build("resnet18"), "se", at="stage_end"))
-    spoil(record[-1])
+    spoil(record)
     model = build("resnet18")
     with pytest.raises(ArgumentError):
         rebuild(model, record)
     assert find(model) == []
+    assert all(not m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("records", [None, 3, "[]", {}])
+def test_what_is_no_list_of_records(records: Any) -> None:
+    with pytest.raises(ArgumentError, match="the list of records"):
+        rebuild(build("plain"), records)

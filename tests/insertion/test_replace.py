@@ -75,6 +75,14 @@ def test_a_class_and_a_block_of_ours() -> None:
     assert [f.path for f in find(model)] == ["layer1.0"]
 
 
+def test_what_comes_back_is_as_the_model_now() -> None:
+    model = replace(build("mobilenet_v3_large").train(), "se", "ca", input_size=(1, 3, 64, 64))
+    remove(model.double().eval())
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    assert not any(module.training for module in model.modules())
+    model(torch.zeros(1, 3, 64, 64, dtype=torch.float64))
+
+
 def test_convolutions_give_their_channels_and_stride() -> None:
     model = build("resnet50")
     replace(model, old="layer[34].?.conv2", new="scconv")

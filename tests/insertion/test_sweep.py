@@ -58,7 +58,7 @@ TABLE = {
     "nfnet_l0": (0, 0, 0, 12, 12, 4),
     "convnext_atto": (0, 12, 0, 12, 12, 4),
     "convnextv2_atto": (0, 12, 0, 12, 12, 4),
-    "inception_next_tiny": (0, 36, 0, 18, 18, 4),
+    "inception_next_tiny": (0, 54, 0, 18, 18, 4),  # 3x3, 1x11 and 11x1 in each of 18 blocks
     "starnet_s1": (0, 30, 0, 15, 15, 4),
     "poolformer_s12": (0, 0, 0, 12, 12, 4),
     "hgnet_tiny": (0, 3, 0, 5, 5, 4),

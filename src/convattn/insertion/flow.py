@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from convattn.insertion.trace import Call, Op, Trace
 
@@ -39,17 +40,33 @@ class Flow:
             for value in set(op.inputs):
                 self.consumers.setdefault(value, []).append(i)
 
+    @cached_property
+    def ndim(self) -> int:
+        """Axes of maps behind the channels: the image's, or the first convolution's."""
+        sizes = (self.trace.size, *(op.weight for op in self.trace.ops))
+        return next((len(size) - 2 for size in sizes if size), 2)
+
     def is_map(self, value: int) -> bool:
-        """Whether a value has four axes."""
-        return len(self.trace.shapes[value]) == 4
+        """Whether a value is (N, C, H, W), or (N, C, L) or (N, C, D, H, W) in other networks."""
+        return len(self.trace.shapes[value]) == self.ndim + 2
 
     def area(self, value: int) -> int:
         """H * W."""
-        return self.trace.shapes[value][2] * self.trace.shapes[value][3]
+        return prod(self.trace.shapes[value][2:])
+
+    def is_1x1(self, op: Op) -> bool:
+        """Whether an operator is a convolution whose kernel has one position."""
+        return op.weight[2:] == (1,) * self.ndim
 
     def made_by(self, value: int) -> Op | None:
         """The operator that made a value; None for the input."""
         return self.trace.ops[self.trace.maker[value]] if value in self.trace.maker else None
+
+    def viewed(self, value: int) -> int:
+        """What a value is a view of, with axes of length 1 more or fewer."""
+        while (op := self.made_by(value)) is not None and op.name in ("squeeze", "unsqueeze"):
+            value = op.inputs[0]
+        return value
 
     # Chains of norms and activations
 
@@ -198,7 +215,7 @@ class Flow:
     def branch(self, value: int, call: Call) -> list[int]:
         """Convolutions of a building block's branch that ends in `value`, in order."""
         products = self._branch_products(value, call)
-        return [i for i in products if len(self.trace.ops[i].weight) == 4]
+        return [i for i in products if len(self.trace.ops[i].weight) == self.ndim + 2]
 
     # Building blocks
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from convattn.blocks._base import Block
 from convattn.core.errors import ArgumentError
+from convattn.insertion.surgery import checked_module
 
 __all__ = ["block_parameters", "freeze_host", "param_groups"]
 
@@ -60,7 +61,7 @@ def freeze_host(model: Host) -> Host:
 def block_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The parameters of all blocks, each once."""
     found: dict[int, nn.Parameter] = {}
-    for module in model.modules():
+    for module in checked_module(model).modules():
         if isinstance(module, Block):
             found.update((id(p), p) for p in module.parameters())
     return list(found.values())

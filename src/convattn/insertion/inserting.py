@@ -18,7 +18,7 @@ from convattn.insertion.planning import Args, Plan, Work, planned, prepare
 from convattn.insertion.probe import Probe, probe
 from convattn.insertion.rules import find_positions, usable
 from convattn.insertion.slots import slot_positions
-from convattn.insertion.surgery import attach
+from convattn.insertion.surgery import attach, checked_module
 
 __all__ = ["apply_work", "check_host", "insert", "kept_random_state", "plan", "positions"]
 
@@ -53,7 +53,7 @@ def plan(
         where: only places for which it returns True; a `Place` has path, channels, sizes, stage.
         args: the blocks' arguments by place, as a function of it, or by stage, as a list.
         input_size: of the host's image, (N, C, H, W); None tries 224 and other usual sizes.
-        inputs: instead, the tuple of arguments that the host takes.
+        inputs: instead, the tuple of arguments that the host takes, or a dict of them by name.
         **arguments: of the block, the same for all.
 
     Raises:
@@ -151,24 +151,26 @@ def apply_work(host: nn.Module, work: Work) -> None:
 
 def check_host(host: object) -> None:
     """Raise `ArgumentError` where blocks would be ignored or never trained."""
-    if not isinstance(host, nn.Module):
-        inner = getattr(host, "model", None)
-        hint = "; pass its .model" if isinstance(inner, nn.Module) else ""
-        raise ArgumentError(f"the host must be a torch.nn.Module, got {type(host).__name__}{hint}")
+    host = checked_module(host)
     kind = type(host).__name__
     if isinstance(host, torch.jit.ScriptModule):
-        raise ArgumentError(f"{kind} is scripted; change the Python model, then script it")
+        raise ArgumentError(
+            f"{kind} is scripted, and what is scripted takes no new modules; change the Python "
+            "model, then trace it (torch.jit.trace) or export it (torch.export)"
+        )
     compiled = getattr(host, "_compiled_call_impl", None)
     if kind == "OptimizedModule" or compiled is not None:
         raise ArgumentError(
             "the host is compiled, and what is compiled would not see new blocks; change the "
             "plain model, then torch.compile it"
         )
-    if kind in ("DistributedDataParallel", "FullyShardedDataParallel"):
-        raise ArgumentError(
-            f"{kind} has counted the host's parameters already and would not reduce the gradients "
-            "of new blocks; change the plain model, then wrap it"
-        )
+    for path, module in host.named_modules():
+        kind = type(module).__name__
+        if kind in ("DistributedDataParallel", "FullyShardedDataParallel"):
+            raise ArgumentError(
+                f"{path or 'the host'} is {kind}, which has counted its parameters already and "
+                "would not reduce the gradients of new blocks; change the plain model, then wrap it"
+            )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ class Place:
         index: among the places that `at` means, from 0.
         stage: from 1; a stage ends before each reduction of the map.
         channels: C of the map.
-        sizes: (H, W) of the map, for each call of the module.
+        sizes: (H, W) of the map, for each call of the module; (L,) or (D, H, W) in other networks.
         dtype: of the map.
         device: of the map.
         module: type of the module at `path`.
@@ -46,7 +47,7 @@ class Place:
     index: int
     stage: int
     channels: int
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[tuple[int, ...], ...]
     dtype: torch.dtype
     device: torch.device
     module: str
@@ -79,7 +80,7 @@ def find_places(
     """
     flow = Flow(trace)
     paths: dict[str, str] = {}
-    for one in [at] if callable(at) or isinstance(at, str) else at:
+    for one in _requests(host, at):
         for path, position in _paths(host, flow, one).items():
             paths.setdefault(path, position)
     ends = [call.end for call in stage_ends(flow)]
@@ -91,6 +92,8 @@ def find_places(
         wanted = _stages(stages, last)
         kept = [p for p in places if p.stage in wanted]
     if where is not None:
+        if not callable(where):
+            raise ArgumentError(f"where must be a function of a Place, got {where!r:.80}")
         kept = [p for p in kept if where(p)]
     if not kept:
         by_stage = ", ".join(
@@ -103,11 +106,35 @@ def find_places(
     return kept
 
 
-def _stages(stages: Iterable[int], last: int) -> set[int]:
-    wanted = {stages} if isinstance(stages, int) else set(stages)
+def _requests(host: nn.Module, at: Any) -> Sequence[Any]:
+    """What `at` asks for, one by one."""
+    if isinstance(at, str) or (callable(at) and not isinstance(at, (type, nn.Module))):
+        return [at]
+    if isinstance(at, (list, tuple, set)) and at:
+        return [one for some in at for one in _requests(host, some)]
+    hint = ""
+    if isinstance(at, re.Pattern):
+        hint = f"; a regular expression is the string {'re:' + at.pattern!r}"
+    elif isinstance(at, type):
+        hint = f"; for a class, lambda path, module: isinstance(module, {at.__name__})"
+    elif isinstance(at, nn.Module):
+        path = next((p for p, m in host.named_modules() if m is at), None)
+        hint = f"; that module's path is {path!r}" if path else ""
+    raise ArgumentError(
+        "at must be a position, a path, a predicate (path, module) -> bool, or a list of these; "
+        f"got {at!r:.80}{hint}"
+    )
+
+
+def _stages(stages: Any, last: int) -> set[int]:
+    if not isinstance(stages, Iterable):
+        stages = [stages]
+    wanted = set(stages)
     wrong = [s for s in wanted if not isinstance(s, int) or not 1 <= abs(s) <= last]
     if wrong:
-        raise ArgumentError(f"stages={stages!r}: the network has stages 1 to {last} (-1 the last)")
+        raise ArgumentError(
+            f"stages: {wrong[0]!r} is none; the network has stages 1 to {last} (-1 the last)"
+        )
     return {s if s > 0 else last + 1 + s for s in wanted}
 
 
@@ -176,6 +203,7 @@ def _place(
         InputError: its output is no feature map, or differs in channels between calls.
     """
     trace, module = flow.trace, host.get_submodule(path)
+    form = ("(N, C, L)", "(N, C, H, W)", "(N, C, D, H, W)")[flow.ndim - 1]
     shown = f"{path or '(the model itself)'} ({type(module).__name__})"
     calls = trace.calls_of(twin.get_submodule(path))
     if not calls:
@@ -185,13 +213,13 @@ def _place(
         value = call.output
         if value is None or not flow.is_map(value) or not trace.options[value][0].is_floating_point:
             raise InputError(
-                f"{shown} returns {call.returned}, a block needs a feature map (N, C, H, W). "
+                f"{shown} returns {call.returned}, a block needs a feature map {form}. "
                 "Choose another place, or leave this one out with where=..."
             )
         if flow.channels_last(value):
             raise InputError(
-                f"{shown} returns {call.returned} with the channels last, a block needs "
-                "(N, C, H, W). Choose a module behind which they come second"
+                f"{shown} returns {call.returned} with the channels last, a block needs {form}. "
+                "Choose a module behind which they come second"
             )
     values = [c.output for c in calls if c.output is not None]
     shapes = [trace.shapes[v] for v in values]
@@ -210,7 +238,7 @@ def _place(
     stage = 1 + sum(end <= calls[0].start for end in ends)
     return Place(
         path, position, 0, min(stage, max(len(ends), 1)), shapes[0][1],
-        tuple((s[2], s[3]) for s in shapes), dtype, device, type(module).__name__, way,
+        tuple(s[2:] for s in shapes), dtype, device, type(module).__name__, way,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from convattn.blocks import create_block
+from convattn.blocks import block_class, create_block
 from convattn.blocks._base import Block
 from convattn.core.checks import check_choice
 from convattn.core.errors import ArgumentError, ConvattnError
@@ -94,7 +94,7 @@ class Plan:
         table.add_column("MACs", f"{self.macs:,}", justify="right", no_wrap=True)
         for row in self.rows:
             place = row.place
-            sizes = ", ".join(dict.fromkeys(f"{h}x{w}" for h, w in place.sizes))
+            sizes = ", ".join(dict.fromkeys("x".join(map(str, size)) for size in place.sizes))
             calls = f" ({len(place.sizes)} calls)" if len(place.sizes) > 1 else ""
             table.add_row(
                 place.path or "(model)", place.module, str(place.stage), str(place.channels),
@@ -136,7 +136,12 @@ def prepare(
     check_choice("insertion", "init", init, ("identity", "authors"))
     work = []
     for place in places:
-        own = {**arguments, **own_arguments(place, args, places)}
+        own = {**_axes(block, place), **arguments, **own_arguments(place, args, places)}
+        if "channels" in own:
+            raise ArgumentError(
+                f"channels={own['channels']!r}: a block takes the channels of its map, here "
+                f"{place.channels} behind {place.path or 'the model'}; leave the argument out"
+            )
         try:
             with torch.device("cpu"):
                 new = create_block(block, place.channels, **own)
@@ -151,6 +156,21 @@ def prepare(
         work.append((place, new, Mark(place.way, block, own, init, place.position)))
     _rehearse(host, probed, work)
     return work
+
+
+def _axes(block: str, place: Place) -> dict[str, int]:
+    """What a block is told where its map has not two axes."""
+    ndim = len(place.sizes[0])
+    if ndim == 2:
+        return {}
+    only = block_class(block).info.two_axes
+    if only:
+        axes = "one axis" if ndim == 1 else "three axes"
+        raise ArgumentError(
+            f"at {place.path or '(the model itself)'} maps have {axes} behind the channels, and "
+            f"{block} takes two. {only}"
+        )
+    return {"ndim": ndim}
 
 
 def planned(host: nn.Module, probed: Probe, work: Work) -> Plan:
@@ -170,6 +190,17 @@ def own_arguments(place: Place, args: Args | None, places: list[Place]) -> dict[
     """The arguments that `args` gives to one place."""
     if args is None:
         return {}
+    if isinstance(args, dict):
+        raise ArgumentError(
+            f"args={args!r}: arguments that are the same for all blocks go to the call itself, as "
+            f"{', '.join(f'{k}={v!r}' for k, v in args.items()) or 'name=value'}; args takes a "
+            "function of the place, or a list with a dict for each stage"
+        )
+    if not callable(args) and not isinstance(args, (list, tuple)):
+        raise ArgumentError(
+            "args must be a function of the place, or a list with a dict for each stage; "
+            f"got {args!r}"
+        )
     if not callable(args):
         stages = max(p.stage for p in places)
         if len(args) < stages:
@@ -192,12 +223,10 @@ def _macs(probed: Probe, block: Block, place: Place) -> int:
     extra = {aten.mv: _mv_flops, aten.addmv: _addmv_flops, aten.dot: _mv_flops}
     twin = probed.copy(block)
     total = 0
-    for height, width in place.sizes:
+    for size in place.sizes:
         counter = FlopCounterMode(display=False, custom_mapping=extra)
         with probed.fake, torch.no_grad():
-            x = torch.empty(
-                (1, place.channels, height, width), dtype=place.dtype, device=place.device
-            )
+            x = torch.empty((1, place.channels, *size), dtype=place.dtype, device=place.device)
             with counter:
                 twin(x)
         total += counter.get_total_flops() // 2

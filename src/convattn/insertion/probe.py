@@ -7,8 +7,9 @@ modes and random state stay as they are and nothing is computed.
 from __future__ import annotations
 
 import copy
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,19 +19,25 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from convattn.blocks._base import Block
 from convattn.core.errors import ArgumentError, InputError
 from convattn.insertion.surgery import is_ours, mark_of
 from convattn.insertion.trace import Call, Op, Trace
 
 __all__ = ["Probe", "probe"]
 
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _IGNORED = ("prim", "profiler")
 _VIEWS = (
     *("alias", "detach", "expand", "permute", "reshape", "select", "slice", "split", "squeeze"),
     *("t", "to_copy", "transpose", "unbind", "unsqueeze", "view"),
 )
 # tried in turn where nobody says the size: classifiers that flatten accept one size only
-_SIZES = (224, 32, 64, 128, 256, 299, 28, 96, 160, 192, 320, 384, 512)
+_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {
+    1: tuple((n,) for n in (1024, 128, 224, 256, 512, 2048, 4096, 8000, 16000, 100, 187)),
+    2: tuple((n, n) for n in (224, 32, 64, 128, 256, 299, 28, 96, 160, 192, 320, 384, 512)),
+    3: ((16, 112, 112), (32, 32, 32), (64, 64, 64), (16, 64, 64), (8, 224, 224), (28, 28, 28)),
+}
 
 
 class _Recording(TorchDispatchMode):
@@ -110,6 +117,17 @@ class _Recording(TorchDispatchMode):
 
 
 @contextmanager
+def _silence() -> Iterator[None]:
+    """Sizes are tried that may fail; PyTorch would log each failure, with its stack."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = disabled
+
+
+@contextmanager
 def _calls(host: nn.Module, recording: _Recording) -> Iterator[None]:
     trace, running = recording.trace, recording.running
     paths = {id(module): path for path, module in host.named_modules()}
@@ -140,6 +158,10 @@ def _calls(host: nn.Module, recording: _Recording) -> Iterator[None]:
             handle.remove()
 
 
+def _foreign_hooks(module: nn.Module) -> bool:
+    return not all(is_ours(hook) for hook in module._forward_hooks.values())
+
+
 def stand_in(host: nn.Module, fake: Any) -> nn.Module:
     """A copy of the host whose tensors have no storage, in eval mode.
 
@@ -160,17 +182,28 @@ def stand_in(host: nn.Module, fake: Any) -> nn.Module:
 
 
 def _sizes(host: nn.Module, input_size: Any) -> list[tuple[int, ...]]:
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    inside = {id(m) for b in host.modules() if isinstance(b, Block) for m in b.modules()}
+    convolutions = [
+        m
+        for m in host.modules()
+        if isinstance(m, kinds)
+        and id(m) not in inside
+        # somebody's ECA, across the channels
+        and not (isinstance(m, nn.Conv1d) and m.in_channels == m.out_channels == 1)
+    ]
+    axes = [len(m.kernel_size) for m in convolutions] or [2]
     if input_size is not None:
-        size = tuple(input_size)
-        if len(size) != 4 or any(isinstance(n, bool) or not isinstance(n, int) for n in size):
-            raise ArgumentError(
-                f"input_size must be (N, C, H, W), such as (1, 3, 224, 224); got {input_size!r}"
-            )
+        size = tuple(input_size) if isinstance(input_size, Iterable) else ()
+        wrong = [n for n in size if isinstance(n, bool) or not isinstance(n, int) or n < 1]
+        if wrong or len(size) - 2 not in axes:
+            form = ("(N, C, L)", "(N, C, H, W)", "(N, C, D, H, W)")[axes[0] - 1]
+            example = (1, 3, *_SIZES[axes[0]][0])
+            raise ArgumentError(f"input_size must be {form}, such as {example}; got {input_size!r}")
         return [size]
-    convolutions = (m for m in host.modules() if isinstance(m, nn.Conv2d))
-    first = next((c.in_channels for c in convolutions), 3)
+    first = convolutions[0].in_channels if convolutions else 3
     # 3 again for stems that fold the image before they convolve
-    return [(1, c, n, n) for c in dict.fromkeys((first, 3)) for n in _SIZES]
+    return [(1, c, *size) for c in dict.fromkeys((first, 3)) for size in _SIZES[axes[0]]]
 
 
 @dataclass
@@ -185,7 +218,7 @@ class Probe:
     twin: nn.Module
     trace: Trace
     fake: Any
-    arguments: tuple[Any, ...]
+    arguments: Arguments
 
     def copy(self, block: nn.Module) -> nn.Module:
         """A stand-in of a block, to be attached to the twin."""
@@ -204,7 +237,7 @@ def probe(host: nn.Module, input_size: Any = None, inputs: Any = None) -> Probe:
     Args:
         host: not changed.
         input_size: (N, C, H, W) of its image; None tries 224 and other usual sizes.
-        inputs: instead, the tuple of arguments that it takes.
+        inputs: instead, the tuple of arguments that it takes, or a dict of them by name.
 
     Raises:
         InputError: the host fails on this input; the cause is chained.
@@ -222,23 +255,33 @@ def probe(host: nn.Module, input_size: Any = None, inputs: Any = None) -> Probe:
         twin = stand_in(host, fake)
         with fake:
             image = torch.empty(size, **options)
-        arguments = (image,) if inputs is None else _fake_arguments(inputs, fake)
+        arguments = ((image,), {}) if inputs is None else _fake_arguments(inputs, fake)
         try:
             return Probe(twin, _run(twin, arguments, fake, size), fake, arguments)
         except Exception as error:
             errors.append(error)
     tried = "these inputs" if inputs is not None else f"input size {sizes[0]}"
-    hint = "" if input_size or inputs else "; tell its size with input_size=(1, 3, H, W)"
+    hint = ""
+    if input_size is None and inputs is None:
+        n, c, *axes = sizes[0]
+        hint = (
+            f"; tell its size with input_size=({n}, {c}, {('L', 'H, W', 'D, H, W')[len(axes) - 1]})"
+        )
+    hooked = [p or "(the model)" for p, m in host.named_modules() if _foreign_hooks(m)]
+    if hooked:
+        hint += f"; it ran without the forward hooks of {', '.join(hooked[:3])}, which may be why"
     raise InputError(f"{type(host).__name__} fails on {tried}: {errors[0]}{hint}") from errors[0]
 
 
-def _fake_arguments(inputs: Any, fake: Any) -> tuple[Any, ...]:
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+def _fake_arguments(inputs: Any, fake: Any) -> Arguments:
     as_fake = lambda x: fake.from_tensor(x) if isinstance(x, Tensor) else x  # noqa: E731
-    return tuple(torch.utils._pytree.tree_map(as_fake, inputs))
+    inputs = torch.utils._pytree.tree_map(as_fake, inputs)
+    if isinstance(inputs, dict):
+        return (), inputs
+    return inputs if isinstance(inputs, tuple) else (inputs,), {}
 
 
-def _run(twin: nn.Module, arguments: tuple[Any, ...], fake: Any, size: tuple[int, ...]) -> Trace:
+def _run(twin: nn.Module, arguments: Arguments, fake: Any, size: tuple[int, ...]) -> Trace:
     from torch._subclasses.fake_tensor import (
         DataDependentOutputException,
         DynamicOutputShapeException,
@@ -253,8 +296,8 @@ def _run(twin: nn.Module, arguments: tuple[Any, ...], fake: Any, size: tuple[int
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with fake, torch.no_grad(), _calls(twin, recording), recording:
-            twin(*arguments)
+        with fake, torch.no_grad(), _calls(twin, recording), recording, _silence():
+            twin(*arguments[0], **arguments[1])
     except (
         DataDependentOutputException,
         DynamicOutputShapeException,

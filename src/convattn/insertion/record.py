@@ -10,9 +10,19 @@ from torch import nn
 
 from convattn.blocks import create_block
 from convattn.blocks._base import Block
+from convattn.core.checks import check_choice
 from convattn.core.errors import ArgumentError
 from convattn.insertion.inserting import check_host, kept_random_state
-from convattn.insertion.surgery import Mark, attach, detach, is_live, mark_of
+from convattn.insertion.surgery import (
+    INITS,
+    WAYS,
+    Mark,
+    attach,
+    checked_module,
+    detach,
+    is_live,
+    mark_of,
+)
 
 __all__ = ["Inserted", "find", "insertions", "rebuild", "remove"]
 
@@ -51,7 +61,7 @@ def find(model: nn.Module) -> list[Inserted]:
             is_live(model, path),
             module.gate_scale,
         )
-        for path, module in model.named_modules()
+        for path, module in checked_module(model).named_modules()
         if isinstance(module, Block)
     ]
 
@@ -87,7 +97,7 @@ def remove(model: Host) -> Host:
 def insertions(model: nn.Module) -> list[dict[str, Any]]:
     """What was inserted, as plain data for JSON: keep it beside the state dict, for `rebuild`."""
     records = []
-    for path, module in model.named_modules():
+    for path, module in checked_module(model).named_modules():
         mark = mark_of(module)
         if mark is None:
             continue
@@ -110,6 +120,8 @@ def insertions(model: nn.Module) -> list[dict[str, Any]]:
 def rebuild(host: Host, records: Iterable[dict[str, Any]]) -> Host:
     """Put blocks where a record from `insertions` says; then a state dict of that model fits.
 
+    An error leaves the host as it was.
+
     Args:
         host: as it was before the insertion.
         records: of the inserted model; lists that JSON made of tuples are tuples again.
@@ -118,29 +130,45 @@ def rebuild(host: Host, records: Iterable[dict[str, Any]]) -> Host:
         ArgumentError: the host has no module at a recorded path, or a record is incomplete.
     """
     check_host(host)
-    work: list[tuple[str, Block, Mark]] = []
+    if not isinstance(records, Iterable) or isinstance(records, (str, dict)):
+        raise ArgumentError(
+            "rebuild takes the list of records that insertions(model) returned, got "
+            f"{type(records).__name__}"
+        )
+    done: list[str] = []
     with kept_random_state():
-        for record in records:
-            try:
-                module = host.get_submodule(record["path"])
-                arguments = {
-                    k: tuple(v) if isinstance(v, list) else v
-                    for k, v in record["arguments"].items()
-                }
-                block = create_block(record["block"], record["channels"], **arguments)
-                mark = Mark(
-                    record["way"], record["block"], arguments, record["init"], record["position"]
-                )
-            except (AttributeError, KeyError, TypeError) as error:
-                raise ArgumentError(
-                    f"{type(host).__name__} does not fit the record {record!r}: {error}"
-                ) from error
-            if record["init"] == "identity":
-                block.start_as_identity()
-            like = next((p for p in host.parameters() if p.is_floating_point()), None)
-            if like is not None:
-                block.to(like.device, like.dtype)
-            work.append((record["path"], block.train(module.training), mark))
-        for path, block, mark in work:
-            attach(host, path, block, mark)
+        try:
+            for record in records:
+                done.append(_put(host, record))
+        except BaseException:
+            for path in reversed(done):
+                detach(host, path)
+            raise
     return host
+
+
+def _put(host: nn.Module, record: dict[str, Any]) -> str:
+    """Attach the block of one record; it may stand at a block of an earlier one.
+
+    Returns:
+        The block's path.
+    """
+    try:
+        module = host.get_submodule(record["path"])
+        arguments = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in record["arguments"].items()
+        }
+        check_choice("a record", "way", record["way"], WAYS)
+        check_choice("a record", "init", record["init"], INITS)
+        block = create_block(record["block"], record["channels"], **arguments)
+        mark = Mark(record["way"], record["block"], arguments, record["init"], record["position"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ArgumentError(
+            f"{type(host).__name__} does not fit the record {record!r}: {error}"
+        ) from error
+    if record["init"] == "identity":
+        block.start_as_identity()
+    like = next((p for p in host.parameters() if p.is_floating_point()), None)
+    if like is not None:
+        block.to(like.device, like.dtype)
+    return attach(host, record["path"], block.train(module.training), mark)

@@ -93,11 +93,9 @@ def _as_input(place: Place, probed: Probe, kind: type[Block]) -> tuple[Place, di
     before = [trace.shapes[c.inputs[0]] for c in calls if c.inputs]
     after = [trace.shapes[c.output] for c in calls if c.output is not None]
     shown = f"{path} ({place.module})"
-    if len(before) != len(after) or any(len(shape) != 4 for shape in before):
+    if len(before) != len(after) or any(len(shape) != len(after[0]) for shape in before):
         raise ArgumentError(f"{shown} does not take one feature map, and a block does")
-    inner = changed(
-        place, way="swap", channels=before[0][1], sizes=tuple((s[2], s[3]) for s in before)
-    )
+    inner = changed(place, way="swap", channels=before[0][1], sizes=tuple(s[2:] for s in before))
     if kind.family == "conv":
         stride = round(before[0][2] / after[0][2])
         return inner, {"out_channels": after[0][1], "stride": stride}
@@ -151,15 +149,16 @@ def _squeezes(flow: Flow, call: Call, layers: tuple[int, ...]) -> bool:
     ops = trace.ops[call.start : call.end]
     products = [op for op in ops if op.is_product]
     # a kernel over neighbouring channels (ECA) has a weight of three axes, or is a vector
-    mixing = all(op.name in ("mm", "addmm") or op.weight[2:] == (1, 1) for op in products)
-    pooled = [op for op in ops if op.name in ("mean", "adaptive_avg_pool2d", "avg_pool2d")]
+    mixing = all(op.name in ("mm", "addmm") or flow.is_1x1(op) for op in products)
+    pooled = [op for op in ops if op.name == "mean" or "avg_pool" in op.name]
     last = trace.maker[call.output]
     return (
         len(products) in layers
         and mixing
         and all(_is_pooled(flow, op.outputs[0]) for op in products)
         and len(pooled) == 1
-        and pooled[0].inputs == (given,)
+        and len(pooled[0].inputs) == 1
+        and flow.viewed(pooled[0].inputs[0]) == given
         and call.start <= last < call.end
         and trace.ops[last].name == "mul"
         and given in trace.ops[last].inputs

@@ -36,7 +36,7 @@ def find_positions(flow: Flow) -> Found:
     Positions come in the order of the table above, calls in the order of the network.
     """
     found: Found = {**_depthwise(flow), **_residual(flow)}
-    found["stage_end"] = [c if _has_one_width(flow, c) else None for c in stage_ends(flow)]
+    found["stage_end"] = [c if _takes_a_block(flow, c) else None for c in stage_ends(flow)]
     found["after_merge"] = [
         place_of(flow, flow.after(flow.trace.ops[i].outputs[0]), _holding_one(flow, i))
         for i in merging_convolutions(flow)
@@ -52,8 +52,13 @@ def _unique(calls: list[Call | None]) -> list[Call | None]:
     return list(reversed(first.values()))
 
 
-def _has_one_width(flow: Flow, call: Call) -> bool:
-    """Whether all calls of a module return as many channels: one activation may serve many maps."""
+def _takes_a_block(flow: Flow, call: Call) -> bool:
+    """Whether a block can be attached, and all calls of the module return as many channels.
+
+    One activation may serve many maps.
+    """
+    if call.path is None or way_of(flow.trace.calls[0].module, call.path) is None:
+        return False
     outputs = [c.output for c in flow.trace.calls_of(call.module)]
     return len({flow.trace.shapes[v][1:2] for v in outputs if v is not None}) == 1
 
@@ -67,7 +72,7 @@ def _depthwise(flow: Flow) -> Found:
     ops = flow.trace.ops
     projections: dict[int, int] = {}  # depthwise convolution -> projection
     for i, op in enumerate(ops):
-        if op.name == "convolution" and op.weight[2:] == (1, 1) and op.groups == 1:
+        if op.name == "convolution" and flow.is_1x1(op) and op.groups == 1:
             origin = flow.origin(op.inputs[0])
             if origin is not None and _is_depthwise(ops[origin]):
                 projections.setdefault(origin, i)
@@ -77,7 +82,7 @@ def _depthwise(flow: Flow) -> Found:
         if origin is None or i not in projections:
             continue
         expands, narrows = ops[origin].weight, ops[projections[i]].weight
-        if expands[2:] == (1, 1) and expands[0] > expands[1] and narrows[0] < narrows[1]:
+        if flow.is_1x1(ops[origin]) and expands[0] > expands[1] and narrows[0] < narrows[1]:
             expansions[i] = origin
     all_ = [i for i, op in enumerate(ops) if _is_depthwise(op)]
     found: Found = {"after_expand": [], "after_depthwise": [], "before_project": []}
@@ -94,8 +99,8 @@ def _depthwise(flow: Flow) -> Found:
 
 
 def _is_depthwise(op: Op) -> bool:
-    single = op.name == "convolution" and op.groups > 1 and op.weight[1] == 1 and op.weight[2] > 1
-    return single and not op.fixed
+    single = op.name == "convolution" and op.groups > 1 and op.weight[1] == 1
+    return single and max(op.weight[2:]) > 1 and not op.fixed
 
 
 def _holding_one(flow: Flow, i: int) -> Callable[[Call], bool]:

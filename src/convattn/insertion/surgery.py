@@ -10,6 +10,7 @@ There are four ways, and a mark on the block says which was taken:
 None of them renames or wraps a module, so keys, attributes and references of the host stay. A
 layer of torch.nn with a hook becomes a subclass of itself under the same name: rewriters that
 match exact types, as torch.fx's fusion of convolution and batch norm, would drop its hook with it.
+One that is parametrised keeps its class, which PyTorch made for it and takes away again.
 """
 
 from __future__ import annotations
@@ -19,15 +20,29 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_module_registration_hook
+from torch.nn.utils.parametrize import is_parametrized
 
 from convattn.blocks._base import Block
 from convattn.core.errors import ArgumentError
 
-__all__ = ["Mark", "attach", "detach", "is_live", "is_ours", "mark_of", "way_of"]
+__all__ = [
+    "INITS",
+    "WAYS",
+    "Mark",
+    "attach",
+    "checked_module",
+    "detach",
+    "is_live",
+    "is_ours",
+    "mark_of",
+    "way_of",
+]
 
+WAYS = ("append", "follow", "hook", "swap")
+INITS = ("authors", "identity", "folded")
 _NAME = "attention"
 _MARK = "_convattn_mark"
 
@@ -67,6 +82,15 @@ class _Attend:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         _watch_conversions()
+
+
+def checked_module(model: object) -> nn.Module:
+    """The model itself; raises `ArgumentError` for what is no module."""
+    if isinstance(model, nn.Module):
+        return model
+    inner = getattr(model, "model", None)
+    hint = "; pass its .model" if isinstance(inner, nn.Module) else ""
+    raise ArgumentError(f"the host must be a torch.nn.Module, got {type(model).__name__}{hint}")
 
 
 def is_ours(hook: object) -> bool:
@@ -131,7 +155,7 @@ def attach(root: nn.Module, path: str, block: Block, mark: Mark) -> str:
     if mark.way == "hook":
         _watch_conversions()
         kind: Any = type(module)
-        if kind.__module__.startswith("torch.nn"):
+        if kind.__module__.startswith("torch.nn") and not is_parametrized(module):
             module.__class__ = _kin(kind)
         # a word as key: numbers given out by torch start anew in a process that unpickles the
         # model, and the next hook registered there would take this one's place
@@ -146,15 +170,32 @@ def detach(root: nn.Module, path: str) -> None:
     assert mark is not None
     parent_path, _, name = path.rpartition(".")
     if mark.way == "swap":
+        (restored,) = mark.removed
+        _adapt(restored, block, root)
         for other in _aliases(root, block):
-            _set(root, other, mark.removed[0])
+            _set(root, other, restored)
     else:
         parent = root.get_submodule(parent_path)
         del parent._modules[name]
         parent._forward_hooks.pop(_key(name), None)  # type: ignore[call-overload]
         if isinstance(parent, _Kin) and not any(is_ours(h) for h in parent._forward_hooks.values()):
-            parent.__class__ = type(parent).__mro__[1]
+            _leave_kin(parent)
     del vars(block)[_MARK], vars(block)["__module__"]
+
+
+def _adapt(restored: nn.Module, block: nn.Module, root: nn.Module) -> None:
+    """Bring a module that waited outside the network to the mode, device and type of today."""
+    if restored.training != block.training:
+        restored.train(block.training)
+    now, before = _tensor_of(block, root), _tensor_of(restored)
+    if now is not None and before is not None:
+        restored.to(now.device, now.dtype)
+
+
+def _tensor_of(*modules: nn.Module) -> Tensor | None:
+    """The first floating parameter."""
+    parameters = (p for module in modules for p in module.parameters())
+    return next((p for p in parameters if p.is_floating_point()), None)
 
 
 def is_live(root: nn.Module, path: str) -> bool:
@@ -183,6 +224,14 @@ def _kin(kind: Any) -> Any:  # a class of modules, and a subclass of it
         return kind
     facts = {"__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind, _Kin), {**facts, "__reduce_ex__": _Kin.__reduce_ex__})
+
+
+def _leave_kin(module: Any) -> None:
+    kind = type(module)
+    if _Kin in kind.__bases__:
+        module.__class__ = kind.__bases__[0]
+    elif is_parametrized(module):  # since then, by a class that PyTorch made for it alone
+        kind.__bases__ = kind.__bases__[0].__bases__[:1]
 
 
 def _revive(kind: Any) -> nn.Module:
