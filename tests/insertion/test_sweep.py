@@ -26,7 +26,7 @@ TABLE = {
     "resnet50": (0, 0, 0, 16, 16, 4),
     "seresnet50": (0, 0, 0, 16, 16, 4),
     "resnext50_32x4d": (0, 0, 0, 16, 16, 4),
-    "res2net50_26w_4s": (0, 0, 0, 0, 16, 4),
+    "res2net50_26w_4s": (0, 0, 0, 16, 16, 4),  # sums inside the branch are no shortcuts
     "resnest14d": (0, 0, 0, 4, 4, 4),
     "resnetv2_50": (0, 0, 0, 16, 16, 4),
     "skresnet18": (0, 0, 0, 8, 8, 4),

@@ -21,11 +21,13 @@ class Residual:
 
     Attributes:
         branch: the value that the branch adds.
+        shortcut: the value that goes round it.
         total: the value of the sum.
         call: the module that adds, or the next one round it that holds the branch's convolutions.
     """
 
     branch: int
+    shortcut: int
     total: int
     call: Call
 
@@ -150,8 +152,33 @@ class Flow:
 
     @cached_property
     def residuals(self) -> list[Residual]:
-        """All sums of a branch that convolves with a shortcut that convolves less."""
-        return [r for op in self.trace.ops if (r := self._residual(op)) is not None]
+        """All sums of a branch that convolves with a shortcut that convolves less.
+
+        Those inside the branch of another sum of the same module are its own affair: Res2Net adds
+        the parts of its branch up.
+        """
+        found = [r for op in self.trace.ops if (r := self._residual(op)) is not None]
+        return [
+            r
+            for r in found
+            if not any(
+                r.call is other.call
+                and r.total < other.branch
+                and self._depends(other.branch, r.total)
+                and not self._depends(other.shortcut, r.total)
+                for other in found
+            )
+        ]
+
+    def _depends(self, value: int, earlier: int) -> bool:
+        """Whether `value` was made from `earlier`, or is it."""
+        open_values, seen = [value], {value}
+        while open_values:
+            op = self.made_by(open_values.pop())
+            fresh = {v for v in op.inputs if v >= earlier} - seen if op else set()
+            seen |= fresh
+            open_values += fresh
+        return earlier in seen
 
     def _residual(self, op: Op) -> Residual | None:
         if op.name != "add" or len(op.inputs) != 2 or op.inputs[0] == op.inputs[1]:
@@ -163,11 +190,11 @@ class Flow:
         # both sides of a sum of parallel branches convolve; a shortcut at most projects
         if convolved is None or convolved[0] == convolved[1] or min(convolved) > _SHORTCUT:
             return None
-        branch = a if convolved[0] > convolved[1] else b
+        branch, shortcut = (a, b) if convolved[0] > convolved[1] else (b, a)
         call = self.trace.calls[op.call]
         while call.parent >= 0 and not self._branch_products(branch, call):
             call = self.trace.calls[call.parent]
-        return Residual(branch, op.outputs[0], call)
+        return Residual(branch, shortcut, op.outputs[0], call)
 
     def _meet(self, a: int, b: int) -> tuple[int, int] | None:
         """Products on the way from the last value that both depend on, to each of them.
