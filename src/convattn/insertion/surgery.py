@@ -7,10 +7,7 @@ There are four ways, and a mark on the block says which was taken:
     hook    any other module gets the block as a child, and a forward hook that applies it
     swap    the block takes the module's place (slots, and `replace`); the module waits in the mark
 
-None of them renames or wraps a module, so keys, attributes and references of the host stay. A
-layer of torch.nn with a hook becomes a subclass of itself under the same name: rewriters that
-match exact types, as torch.fx's fusion of convolution and batch norm, would drop its hook with it.
-One that is parametrised keeps its class, which PyTorch made for it and takes away again.
+None of them renames or wraps a module, so keys, attributes and references of the host stay.
 """
 
 from __future__ import annotations
@@ -23,10 +20,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_module_registration_hook
-from torch.nn.utils.parametrize import is_parametrized
 
 from convattn.blocks._base import Block
 from convattn.core.errors import ArgumentError
+from convattn.insertion.kin import become_kin, leave_kin
 
 __all__ = [
     "INITS",
@@ -154,9 +151,7 @@ def attach(root: nn.Module, path: str, block: Block, mark: Mark) -> str:
     module.add_module(name, block)
     if mark.way == "hook":
         _watch_conversions()
-        kind: Any = type(module)
-        if kind.__module__.startswith("torch.nn") and not is_parametrized(module):
-            module.__class__ = _kin(kind)
+        become_kin(module)
         # a word as key: numbers given out by torch start anew in a process that unpickles the
         # model, and the next hook registered there would take this one's place
         module._forward_hooks[_key(name)] = _Attend(name)  # type: ignore[index]
@@ -178,8 +173,8 @@ def detach(root: nn.Module, path: str) -> None:
         parent = root.get_submodule(parent_path)
         del parent._modules[name]
         parent._forward_hooks.pop(_key(name), None)  # type: ignore[call-overload]
-        if isinstance(parent, _Kin) and not any(is_ours(h) for h in parent._forward_hooks.values()):
-            _leave_kin(parent)
+        if not any(is_ours(hook) for hook in parent._forward_hooks.values()):
+            leave_kin(parent)
     del vars(block)[_MARK], vars(block)["__module__"]
 
 
@@ -209,34 +204,6 @@ def is_live(root: nn.Module, path: str) -> bool:
         return True
     hooks: dict[Any, Any] = root.get_submodule(parent_path)._forward_hooks
     return _key(name) in hooks
-
-
-class _Kin:
-    """Mixed into layers of torch.nn that have a hook."""
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return _revive, (type(self).__mro__[1],), self.__getstate__()
-
-
-@cache
-def _kin(kind: Any) -> Any:  # a class of modules, and a subclass of it
-    if issubclass(kind, _Kin):
-        return kind
-    facts = {"__module__": kind.__module__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind, _Kin), {**facts, "__reduce_ex__": _Kin.__reduce_ex__})
-
-
-def _leave_kin(module: Any) -> None:
-    kind = type(module)
-    if _Kin in kind.__bases__:
-        module.__class__ = kind.__bases__[0]
-    elif is_parametrized(module):  # since then, by a class that PyTorch made for it alone
-        kind.__bases__ = kind.__bases__[0].__bases__[:1]
-
-
-def _revive(kind: Any) -> nn.Module:
-    module: nn.Module = object.__new__(_kin(kind))
-    return module
 
 
 @cache
