@@ -97,6 +97,27 @@ WRONG_NOTES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no box": (coco_note(5, 1, 7, []), "empty annotation"),
     "lost": (coco_note(5, 77, 7, [1, 1, 2, 2]), "unknown image"),
+    "size": (
+        coco_note(5, 1, 7, [1, 1, 2, 2], segmentation={"size": 6, "counts": [48]}),
+        "missing mask",
+    ),
+    "text": (coco_note(5, 1, 7, [1, 1, 2, 2], bbox=["1", 1, 2, 2]), "unreadable annotation"),
+    **{
+        f"{key} {value!r}": (coco_note(5, 1, 7, [1, 1, 2, 2]) | {key: value}, kind)
+        for key, value, kind in (
+            ("area", 0, "box without area"),
+            ("area", -4, "box without area"),
+            ("area", float("nan"), "box without area"),
+            ("area", float("inf"), "box without area"),
+            ("area", "4", "unreadable annotation"),
+            ("iscrowd", "no", "unreadable annotation"),
+            ("category_id", [7], "unreadable annotation"),
+            ("category_id", "7", "unreadable annotation"),
+            ("id", "five", "unreadable annotation"),
+            ("id", [5], "unreadable annotation"),
+            ("image_id", [1], "unknown image"),
+        )
+    },
 }
 
 
@@ -105,7 +126,9 @@ def test_a_wrong_annotation_stops_or_is_left_out(tmp_path: Path, name: str) -> N
     note, kind = WRONG_NOTES[name]
     good = [coco_note(1, 1, 3, [0, 0, 2, 2]), coco_note(2, 2, 3, [0, 0, 2, 2])]
     coco(tmp_path, [*good, note])
-    with pytest.raises(DataError, match=rf"1 defects \(1 {kind}\)(.|\n)*annotation 5") as caught:
+    with pytest.raises(
+        DataError, match=rf"1 defects \(1 {kind}\)(.|\n)*(annotation 5|object 2 )"
+    ) as caught:
         open_detection(tmp_path, masks=True)
     assert "--on_bad skip" in str(caught.value)
     data = open_detection(tmp_path, masks=True, on_bad="skip")
@@ -145,13 +168,24 @@ def test_every_kind_is_counted_and_images_lost(tmp_path: Path) -> None:
         unread.train.sample(2)
 
 
-def test_an_image_that_loses_its_last_object_goes(tmp_path: Path) -> None:
-    notes = [coco_note(1, 1, 99, [0, 0, 2, 2]), coco_note(2, 2, 3, [0, 0, 2, 2])]
+@pytest.mark.parametrize("wrong", [{"category_id": 99}, {"bbox": ["1", 1, 2, 2]}, {"bbox": []}])
+def test_an_image_that_loses_its_last_object_goes(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    notes = [coco_note(1, 1, 3, [0, 0, 2, 2]) | wrong, coco_note(2, 2, 3, [0, 0, 2, 2])]
     data = open_detection(coco(tmp_path, notes), on_bad="skip")
     assert [s.name for s in samples(data.train)] == ["train/1.png"]
     coco(tmp_path, notes[:1])
     with pytest.raises(DataError, match="no image with an object is left for training"):
         open_detection(tmp_path, on_bad="skip")
+
+
+def test_crowds_alone_leave_no_score_to_compute(tmp_path: Path) -> None:
+    coco(tmp_path, [coco_note(1, 1, 3, [0, 0, 2, 2])])
+    file = tmp_path / "annotations/instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="no image with an object is left for testing"):
+        open_detection(tmp_path)
 
 
 @pytest.mark.parametrize("annotated", ["stored", "shown"])
@@ -201,6 +235,8 @@ def test_structures_that_are_not_coco(tmp_path: Path) -> None:
         ({"images": content["images"] * 2}, "two images have the same id"),
         ({"categories": content["categories"] * 2}, "same id or name"),
         ({"annotations": 5}, "no COCO annotations"),
+        ({"images": [content["images"][0] | {"id": [1]}]}, "no COCO annotations"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": "2", "name": "b"}]}, "category.*'2'"),
         ({"categories": [{"id": 1, "name": "cow"}]}, "other categories"),
     ):
         file.write_text(json.dumps(content | change))

@@ -38,7 +38,7 @@ def decode(segmentation: Any, height: int, width: int) -> Tensor:
         _check_polygons(segmentation)
         runs = tools.merge(tools.frPyObjects(segmentation, height, width))
     elif isinstance(segmentation, dict) and {"size", "counts"} <= set(segmentation):
-        if list(segmentation["size"]) != [height, width]:
+        if segmentation["size"] != [height, width]:
             raise DataError(
                 f"run lengths for {segmentation['size']} (height, width); the image is "
                 f"[{height}, {width}]"

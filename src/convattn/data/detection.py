@@ -105,9 +105,13 @@ def open_detection(
     if on_bad == "stop":
         stop(defects, shown(folder))
     for use, good in zip(("training", "testing"), kept, strict=True):
-        if not any(record.objects for record in good):
+        # without one nothing is learned, and no score is defined
+        if all(each.crowd for record in good for each in record.objects):
             first = f"; {len(defects):,} defects, the first: {defects[0]}" if defects else ""
-            raise DataError(f"{shown(folder)}: no image with an object is left for {use}{first}.")
+            raise DataError(
+                f"{shown(folder)}: no image with an object is left for {use} (a crowd is none)"
+                f"{first}."
+            )
     return DetectionData(
         name=shown(folder.resolve().name),
         format=kind,

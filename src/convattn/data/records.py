@@ -38,6 +38,7 @@ class ObjectRecord:
         crowd, difficult: The formats' flags.
         area: COCO's, or None.
         number: Annotation id.
+        defect: What the reader could not make sense of, or None.
     """
 
     box: tuple[float, float, float, float]
@@ -48,6 +49,7 @@ class ObjectRecord:
     difficult: bool = False
     area: float | None = None
     number: int = 0
+    defect: tuple[Kind, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ def _examine(record: Record, masks: bool, verify: bool) -> tuple[Record | None, 
 
 
 def _box_defect(found: ObjectRecord, size: tuple[int, int] | None) -> tuple[Kind, str] | None:
+    if found.defect is not None:
+        return found.defect
     x0, y0, x1, y1 = found.box
     box = f"box x {x0:g} to {x1:g}, y {y0:g} to {y1:g}"
     if found.label is None:

@@ -6,6 +6,7 @@ Also Roboflow's form of it, `train/_annotations.coco.json` with the images in th
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convattn.core.errors import DataError, DataNotFoundError
-from convattn.data.defects import Defect
+from convattn.data.defects import Defect, Kind
 from convattn.data.images import shown
 from convattn.data.records import ObjectRecord, Record
 from convattn.data.stores import Store, find_store
@@ -73,30 +74,14 @@ def read(root: Path, split: Split) -> tuple[tuple[Record, ...], dict[int, str], 
     defects = []
     file = shown(split.path.relative_to(root))
     for position, note in enumerate(content["annotations"]):
-        number = note.get("id", position) if isinstance(note, dict) else position
-        image = images.get(note.get("image_id")) if isinstance(note, dict) else None
-        if image is None:
+        note = note if isinstance(note, dict) else {}
+        where = note.get("image_id")
+        if not _is_whole(where) or where not in images:
             cause = "no image has its image_id"
+            number = note.get("id", position)
             defects.append(Defect(f"{file}, annotation {number}", "unknown image", cause))
             continue
-        box = note.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-            where = f"{image['file_name']}, annotation {number}"
-            defects.append(Defect(where, "empty annotation", f"bbox is {box!r}"))
-            continue
-        x, y, width, height = map(float, box)
-        category, area = note.get("category_id"), note.get("area")
-        objects[image["id"]].append(
-            ObjectRecord(
-                box=(x, y, x + width, y + height),
-                label=labels.get(category),
-                class_name=names.get(category, f"category_id {category}"),
-                mask=note.get("segmentation"),
-                crowd=bool(note.get("iscrowd", 0)),
-                area=float(area) if _is_number(area) else None,
-                number=int(number),
-            )
-        )
+        objects[where].append(_object(note, position, labels, names))
     store = _images(root, split, [image["file_name"] for image in content["images"][:20]])
     records = tuple(
         Record(
@@ -111,8 +96,46 @@ def read(root: Path, split: Split) -> tuple[tuple[Record, ...], dict[int, str], 
     return records, names, defects
 
 
+def _object(
+    note: dict[str, Any], position: int, labels: dict[int, int], names: dict[int, str]
+) -> ObjectRecord:
+    """An annotation as an object, if only one with a defect."""
+    number, category = note.get("id", position), note.get("category_id")
+    area, crowd = note.get("area"), note.get("iscrowd")
+    box: Any = note.get("bbox")
+    readable = {
+        "id": _is_whole(number),
+        "category_id": _is_whole(category),
+        "bbox": isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)),
+        "area": area is None or _is_number(area),
+        "iscrowd": crowd in (None, 0, 1),
+    }
+    wrong = [f"{key} is {note.get(key)!r}" for key, fine in readable.items() if not fine]
+    defect: tuple[Kind, str] | None = None
+    if wrong:
+        defect = ("unreadable annotation" if box else "empty annotation", ", ".join(wrong))
+    elif area is not None and not 0 < area < math.inf:
+        defect = ("box without area", f"area is {area:g}")
+    x, y, width, height = map(float, box if readable["bbox"] else [0] * 4)
+    known: Any = category if readable["category_id"] else None
+    return ObjectRecord(
+        box=(x, y, x + width, y + height),
+        label=labels.get(known),
+        class_name=names.get(known, f"category_id {category}"),
+        mask=note.get("segmentation"),
+        crowd=crowd == 1,
+        area=float(area) if area is not None and readable["area"] else None,
+        number=int(number) if readable["id"] else 0,
+        defect=defect,
+    )
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and float(value).is_integer()
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -123,7 +146,8 @@ def _content(path: Path) -> dict[str, Any]:
                 if not isinstance(image[key], kind):
                     raise TypeError(f"image with {key} {image[key]!r}")
         for category in content["categories"]:
-            category["id"], category["name"]
+            if not isinstance(category["id"], int) or "name" not in category:
+                raise TypeError(f"category {category!r}")
         if not isinstance(content["annotations"], list):
             raise TypeError("'annotations' is not a list")
     except (OSError, ValueError, KeyError, TypeError) as error:
