@@ -15,6 +15,7 @@ from PIL import Image
 
 from convattn.core.errors import ArgumentError, DataError, DataNotFoundError
 from convattn.data.detection import open_detection
+from convattn.data.formats.voc import read_list
 from convattn.data.images import read_image
 from convattn.data.samples import DetectionData, DetectionSample, DetectionSet
 
@@ -303,7 +304,6 @@ def test_defects_of_voc(tmp_path: Path) -> None:
     found = Counter((d.kind, Path(d.sample).stem) for d in data.defects)
     assert found == {
         ("unknown class", "a"): 2,  # in both lists
-        ("empty annotation", "b"): 1,
         ("empty annotation", "c"): 1,
         ("unreadable annotation", "d"): 1,
         ("box without area", "e"): 1,
@@ -311,9 +311,29 @@ def test_defects_of_voc(tmp_path: Path) -> None:
         ("unreadable annotation", "g"): 1,  # there is no file
         ("unreadable annotation", "h"): 1,
     }
-    assert [s.name for s in samples(data.train)] == ["JPEGImages/a.png"]
-    with pytest.raises(DataError, match=r"9 defects.*2 empty annotation"):
+    assert [s.name for s in samples(data.train)] == ["JPEGImages/a.png", "JPEGImages/b.png"]
+    assert samples(data.train)[1].boxes.shape == (0, 4)  # nothing is wrong with a negative
+    assert "images without objects: 1 for training, 0 for testing" in data.notes
+    with pytest.raises(DataError, match=r"8 defects.*1 empty annotation"):
         open_detection(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "ids"),
+    [
+        (["cam.2021.01", "cam.2021.02"], ["cam.2021.01", "cam.2021.02"]),
+        (["my 1", "my 2"], ["my 1", "my 2"]),
+        (["000005 -1", "000007  1", "000009  0"], ["000005", "000007", "000009"]),
+        (["a.2.jpg", "b c.PNG"], ["a.2", "b c"]),
+        (["/JPEGImages/a.jpg /Labels/a.png", "b.jpg b.png"], ["a", "b"]),
+    ],
+)
+def test_ids_of_a_list_keep_their_dots_and_spaces(
+    tmp_path: Path, lines: list[str], ids: list[str]
+) -> None:
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("\n".join(lines) + "\n\n")
+    assert read_list(tmp_path, "Main", "train") == ids
 
 
 def test_classes_of_other_data_in_vocs_layout(tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ CLASSES = (
     "tvmonitor",
 )  # fmt: skip
 
+_FLAG = re.compile(r"(?<=\S)\s+(-1|0|1)$")
+_SUFFIX = re.compile(rf"(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))})(?=\s|$)", re.IGNORECASE)
+
 
 def trees(root: Path) -> list[Path]:
     """The VOC trees in a folder: itself, or its folders named VOC and a year."""
@@ -62,7 +65,10 @@ def lists_of(tree: Path, task: str) -> list[str]:
 
 
 def read_list(tree: Path, task: str, name: str) -> list[str]:
-    """Image ids of a list, in its order: the first word of each line.
+    """Image ids of a list, in its order.
+
+    VOC's own lists of a class have -1, 0 or 1 behind each id; others have an image's file, or a
+    second file behind that. Other dots and spaces are the id's.
 
     Raises:
         DataError: The list is unreadable, empty, or names an image twice.
@@ -71,7 +77,10 @@ def read_list(tree: Path, task: str, name: str) -> list[str]:
     assert store is not None
     file = f"{task}/{name}.txt"
     lines = store.read(file).decode("utf-8", "replace").splitlines()
-    ids = [Path(line.split()[0]).stem for line in lines if line.strip()]
+    ids = [line.strip() for line in lines if line.strip()]
+    if all(map(_FLAG.search, ids)):
+        ids = [_FLAG.sub("", line) for line in ids]
+    ids = [Path(_SUFFIX.split(line, maxsplit=1)[0]).name for line in ids]
     if not ids:
         raise DataError(f"{shown(tree)}: {store.shown(file)} lists no image.")
     if len(set(ids)) != len(ids):
@@ -96,11 +105,9 @@ def read_boxes(tree: Path, ids: list[str]) -> tuple[tuple[Record, ...], list[Def
         kind: Kind = "unreadable annotation"
         try:
             size, objects = _parse(notes.read(file))
-            cause = "" if objects else "it has no object"
         except (DataError, ElementTree.ParseError, ValueError) as error:
             cause = str(error).removeprefix(f"{notes.shown(file)}: ")
-        if cause:
-            if "no object" in cause or "0 bytes" in cause:
+            if "0 bytes" in cause:
                 kind = "empty annotation"
             defects.append(Defect(notes.shown(file), kind, cause))
             continue
