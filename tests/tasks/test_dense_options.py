@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from convattn.core.config import TrainConfig
+from convattn.core.errors import ArgumentError
 from convattn.core.files import load_checkpoint
 from convattn.engine.launch import launch
 from convattn.engine.loop import fit
 from convattn.engine.reporters import SilentReporter
 from convattn.engine.run import RunFolder
 from convattn.models.dense.features import freeze_norms
+from convattn.tasks.dense_networks import build_dense
 from convattn.tasks.segmentation import Segmentation
 from convattn.tasks.train import train
 
@@ -37,6 +39,16 @@ def config_of(task: str, model: str, **more: Any) -> TrainConfig:
 def trained(config: TrainConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     summary = train(config, RunFolder(folder), SilentReporter())
     return summary, load_checkpoint(folder / "weights" / "last.pt")["model"]
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "label_smoothing"])
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [("detection", "ssdlite320"), ("instance", "mask_rcnn"), ("segmentation", "lraspp")],
+)
+def test_what_is_of_classification_is_refused(task: str, model: str, name: str) -> None:
+    with pytest.raises(ArgumentError, match=rf"{name} is of classification.*{task}.*0\.1"):
+        build_dense(config_of(task, model, **{name: 0.1}), 2, 0, {})
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -85,9 +85,10 @@ class TrainConfig:
         warmup_epochs: epochs of linear warm-up.
         warmup_steps: its length in steps instead; null takes `warmup_epochs`.
         warmup_start: share of the rate in the first step of the warm-up; 0 for one step's share.
-        label_smoothing: from 0 to 1.
-        mixup: alpha of mixup, 0 for none.
-        cutmix: alpha of CutMix, 0 for none; with both, each batch takes one at random.
+        label_smoothing: of classification, from 0 to 1.
+        mixup: of classification, alpha of mixup, 0 for none.
+        cutmix: of classification, alpha of CutMix, 0 for none; with both, each batch takes one at
+            random.
         ema: decay of an exponential moving average of the weights that is evaluated and kept
             instead of them, 0 for none.
         clip_grad: largest norm of the gradient, 0 for no limit.

@@ -50,6 +50,12 @@ def build_dense(
         ArgumentError, UnknownNameError: of the network, the blocks or their arguments.
         CheckpointError, StateDictError: a file cannot be read, or does not fit.
     """
+    for name in ("mixup", "cutmix", "label_smoothing"):
+        if getattr(config, name):
+            raise ArgumentError(
+                f"{name} is of classification; --task {config.task} has none: leave it out, got "
+                f"{getattr(config, name)!r}"
+            )
     if config.backbone is None:
         raise ArgumentError(
             f"--model {config.model} needs a backbone, such as --backbone mobilenet_v2"
