@@ -18,10 +18,14 @@ WRONG: list[tuple[str, Any, str]] = [
     *((name, value, "greater than 0") for name in ("epochs", "batch", "accumulate", "eval_every",
                                                    "step_epochs", "lr", "poly_power")
       for value in (0, -1)),
-    *((name, -1, "0 or more") for name in ("workers", "weight_decay", "momentum", "warmup_epochs",
+    *((name, -1, "0 or more") for name in ("workers", "weight_decay", "warmup_epochs",
                                            "mixup", "cutmix", "clip_grad", "save_minutes")),
-    *((name, value, r"0\.\.1") for name in ("label_smoothing", "ema", "step_factor", "warmup_start")
+    *((name, value, r"0\.\.1") for name in ("label_smoothing", "step_factor", "warmup_start")
       for value in (-0.1, 1.5)),
+    *((name, value, "0 or more and below 1") for name in ("momentum", "ema")
+      for value in (-0.1, 1, 1.5)),
+    *(("name", value, "a folder in project") for value in ("", ".", "..", "../a", "a/..")),
+    ("data", "", "a source or a folder"),
     ("keep", 0, "1 or more"),
     ("imgsz", 7, "8 or more"),
     ("threads", -2, "1 or more"),
@@ -76,7 +80,8 @@ def test_a_wrong_value_is_named(name: str, value: Any, accepted: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lr", 1), ("imgsz", None), ("imgsz", 8), ("ema", 0), ("ema", 1), ("label_smoothing", 1.0),
+    [("lr", 1), ("imgsz", None), ("imgsz", 8), ("ema", 0), ("ema", 0.9999), ("name", "a..b"),
+     ("name", "a/b"), ("label_smoothing", 1.0),
      ("seed", 2**63 - 1), ("accumulate", 64), ("warmup_epochs", 20), ("momentum", 0.0),
      ("keep", 1), ("workers", 0), ("warmup_steps", 0), ("milestones", [0.5, 1]),
      ("warmup_start", 1), ("at", "depthwise")],

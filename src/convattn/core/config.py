@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Literal
 
 from convattn.core.errors import ArgumentError
@@ -18,11 +19,11 @@ __all__ = ["CompareConfig", "TrainConfig", "config_from_dict", "differences"]
 
 POSITIVE = ("epochs", "batch", "accumulate", "eval_every", "step_epochs", "lr", "poly_power")
 NOT_NEGATIVE = (
-    "workers", "weight_decay", "momentum", "warmup_epochs", "mixup", "cutmix", "clip_grad",
+    "workers", "weight_decay", "warmup_epochs", "mixup", "cutmix", "clip_grad",
     "save_minutes",
 )  # fmt: skip
-FRACTIONS = ("label_smoothing", "ema", "step_factor", "warmup_start")
-
+FRACTIONS = ("label_smoothing", "step_factor", "warmup_start")
+DECAYS = ("momentum", "ema")  # at 1 nothing new would ever count
 
 # fields that say where and how a run is carried out, not what it computes
 PLACE = ("project", "name", "tensorboard", "workers", "save_minutes", "keep")
@@ -177,6 +178,13 @@ class TrainConfig:
         for name in FRACTIONS:
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} must lie in 0..1, got {getattr(self, name)!r}")
+        for name in DECAYS:
+            if not 0 <= getattr(self, name) < 1:
+                raise ArgumentError(
+                    f"{name} must be 0 or more and below 1, got {getattr(self, name)!r}"
+                )
+        if not self.data:
+            raise ArgumentError(f"data must be a source or a folder, got {self.data!r}")
         for name, least in (("imgsz", 8), ("threads", 1), ("warmup_steps", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -206,6 +214,9 @@ class TrainConfig:
                 "milestones must be null or rising numbers of epochs, as [8, 11], got "
                 f"{self.milestones!r}"
             )
+        parts = None if self.name is None else PurePath(self.name).parts
+        if parts == () or ".." in (parts or ()):
+            raise ArgumentError(f"name must be of a folder in project, got {self.name!r}")
         if not 0 <= self.seed < 2**63:
             raise ArgumentError(f"seed must lie in 0..2**63-1, got {self.seed!r}")
 
