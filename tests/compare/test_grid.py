@@ -17,7 +17,7 @@ import timm
 import torch
 
 from convattn.cli import main
-from convattn.compare.compare import _at_one_position
+from convattn.compare.compare import _at_one_position, compare
 from convattn.compare.grid import cells_of
 from convattn.core.config import CompareConfig, TrainConfig
 from convattn.core.errors import ArgumentError
@@ -89,6 +89,47 @@ def test_hosts_and_positions_are_compared(tmp_path: Path, capsys: Any) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([*line, "--blocks", "[none, ca]"])
     assert "--insert and --blocks both name the blocks" in capsys.readouterr().err
+
+
+class Nobody:
+    """Fails where a run is begun."""
+
+    def tell(self, event: tuple[str, str, Any]) -> None:
+        raise AssertionError(event)
+
+
+SSD = {
+    "task": "detection", "model": "ssdlite320", "backbone": "mobilenet_v2",
+    "backbone_args": {"width_mult": 0.1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("network", [{}, SSD, {"model": "timm/test_resnet"}], ids=str)
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("no block named 'nope'", {"blocks": ["none", "nope"]}),
+        ("at='nowhere' matches nothing", {"blocks": ["none", "se@nowhere"]}),
+        ("'reducton'", {"blocks": ["se"], "grid": {"attention_args": [{}, {"reducton": 8}]}}),
+    ],
+)
+def test_every_block_is_checked_before_the_first_run(
+    text: str, values: dict[str, Any], network: dict[str, Any], tmp_path: Path
+) -> None:
+    base = TrainConfig(project=str(tmp_path), name="study", **network)
+    with pytest.raises(ArgumentError, match=text):
+        compare(base, CompareConfig(**values), Nobody())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("file", "held"), [("args.yaml", "a training run"), ("report.html", "files")]
+)
+def test_a_folder_of_something_else_is_not_written_to(file: str, held: str, tmp_path: Path) -> None:
+    (tmp_path / "a1").mkdir()
+    (tmp_path / "a1" / file).touch()
+    with pytest.raises(ArgumentError, match=rf"a1 holds {held} and no comparison.*--name"):
+        compare(TrainConfig(project=str(tmp_path), name="a1"), CompareConfig(), Nobody())
 
 
 @pytest.mark.parametrize(

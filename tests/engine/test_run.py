@@ -109,6 +109,15 @@ def test_names_are_numbered_and_given_ones_are_not_reused(tmp_path: Path) -> Non
     assert str(run.path) in str(e.value)
 
 
+def test_a_folder_with_files_of_others_is_not_written_to(tmp_path: Path) -> None:
+    named = replace(BASE, project=str(tmp_path), name="taken")
+    (tmp_path / "taken").mkdir()
+    assert RunFolder.new(named).path == tmp_path / "taken"  # nothing is in it
+    (tmp_path / "taken" / "results.csv").write_text("mine")
+    with pytest.raises(ArgumentError, match=r"taken holds files and no run.*another --name"):
+        RunFolder.new(named)
+
+
 def test_other_processes_of_a_run_find_the_folder_that_the_first_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,16 +18,18 @@ from convattn.compare.report import Picture, write_report
 from convattn.compare.statistics import Comparison, compare_runs
 from convattn.core.config import PLACE, CompareConfig, TrainConfig
 from convattn.core.errors import ArgumentError
-from convattn.core.files import write_json
+from convattn.core.files import occupied, write_json
 from convattn.core.inserts import parse_inserts
 from convattn.core.seeds import seeded
 from convattn.cost import cost, measure
+from convattn.engine.run import RunFolder
 from convattn.models import create_model
 from convattn.models._blocks import usual_position
-from convattn.models.dense import full_load
+from convattn.models.dense import backbone_of, full_load
 from convattn.tasks.dense_pictures import side_by_side
 from convattn.tasks.gates import gate_picture
 from convattn.tasks.kinds import restore, task_class
+from convattn.tasks.networks import place_blocks
 
 __all__ = ["compare"]
 
@@ -52,16 +54,25 @@ def compare(
         The comparison, the report's path, and the errors of failed runs by their names.
 
     Raises:
-        ArgumentError: the folder holds runs of another configuration, or all runs failed.
+        ArgumentError: the folder holds something else or runs of another configuration, a network
+            or block cannot be built, or all runs failed.
         Interrupted, KeyboardInterrupt: asked to stop; the same command goes on.
     """
     root = Path(base.project) / (base.name or "compare")
+    if occupied(root) and not (root / "runs").is_dir():
+        raise ArgumentError(
+            f"{root} holds {'a training run' if RunFolder(root).exists() else 'files'} and no "
+            "comparison; expected a new or empty folder, or a comparison to go on with. Choose "
+            "another --name."
+        )
     jobs = grid.jobs or _default_jobs(base)
     if jobs > 1 and base.threads is None:
         base = replace(base, threads=1)
     cells = [
         replace(cell, config=_at_one_position(cell.config)) for cell in cells_of(base, grid, root)
     ]
+    for config in {cell.label: cell.config for cell in cells}.values():
+        _check_blocks(config)
     failed = run_cells(cells, jobs, watcher)
     done = [cell for cell in cells if cell.key not in failed]
     if not done:
@@ -110,6 +121,16 @@ def _at_one_position(config: TrainConfig) -> TrainConfig:
     if config.backbone is not None:
         network = (config.backbone, config.backbone_args)
     return replace(config, at=_usual(network[0], json.dumps(network[1])))
+
+
+def _check_blocks(config: TrainConfig) -> None:
+    """Raise what the run would of its blocks: names, positions, arguments; no file is read."""
+    name, arguments = config.model, config.model_args
+    if config.backbone is not None:
+        name, own, _ = backbone_of(config.model, config.backbone, config.model_args)
+        arguments = {**config.backbone_args, **own}
+    with torch.device("cpu" if "/" in name else "meta"), seeded(0):
+        place_blocks(create_model(name, **arguments), config)
 
 
 @cache

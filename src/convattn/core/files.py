@@ -25,6 +25,7 @@ from convattn.core.errors import CheckpointError, CheckpointNotFoundError
 __all__ = [
     "load_checkpoint",
     "load_weights_only",
+    "occupied",
     "remove_stale",
     "save_checkpoint",
     "verified_payload",
@@ -73,6 +74,12 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, keys in the order given."""
     write_atomic(path, json.dumps(value, indent=1) + "\n")
+
+
+def occupied(path: str | Path) -> bool:
+    """Whether a new folder there could overwrite something: a file, or a folder not empty."""
+    path = Path(path)
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def remove_stale(folder: str | Path) -> None:

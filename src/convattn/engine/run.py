@@ -36,6 +36,7 @@ from convattn.core.errors import (
 )
 from convattn.core.files import (
     load_checkpoint,
+    occupied,
     remove_stale,
     save_checkpoint,
     write_atomic,
@@ -68,7 +69,7 @@ class RunFolder:
 
     @classmethod
     def new(cls, config: TrainConfig) -> RunFolder:
-        """A folder that does not exist yet: `project/name`, or a numbered default name.
+        """A folder with nothing in it yet: `project/name`, or a numbered default name.
 
         Processes that torchrun has started again go on in the folder of that name.
 
@@ -80,10 +81,15 @@ class RunFolder:
             folder = cls(project / config.name)
             restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
             first = os.environ.get("RANK", "0") == "0"  # the others may find what it has made
-            if folder.exists() and first and not restarted:
+            if first and not restarted and folder.exists():
                 raise ArgumentError(
                     f"{folder.path} holds a run already. Go on with --resume {folder.path}, "
                     "or choose another --name."
+                )
+            if first and not restarted and occupied(folder.path):
+                raise ArgumentError(
+                    f"{folder.path} holds files and no run; expected a new or empty folder. "
+                    "Choose another --name."
                 )
             return folder
         if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0:
