@@ -202,14 +202,21 @@ def test_detections_in_a_crowd_count_neither_way() -> None:
     assert found[1] == found[0]
 
 
-def test_numbers_that_are_not_defined_are_left_out() -> None:
-    metric = CocoMap(["a", "b"], masks=False)
+@pytest.mark.parametrize("detections", [1, 0])
+def test_numbers_that_are_not_defined_are_left_out(detections: int) -> None:
+    """Also where nothing is found."""
+    metric = CocoMap(["a", "b"], masks=True)
     box = torch.tensor([[0.0, 0, 20, 20]])  # small for the COCO tools, under 32 x 32
-    metric.update(detected(box, [1.0]), annotated(box))
+    masks = {"masks": pixels(box)}
+    guess = detected(box, [1.0]) | masks
+    metric.update({k: v[:detections] for k, v in guess.items()}, annotated(box) | masks)
     scores, by_class = metric.scores()
     names = ("map", "map50", "map75", "map_small", "mar1", "mar10", "mar100", "mar_small")
-    assert scores == pytest.approx(dict.fromkeys(names, 1.0))
-    assert by_class == {"a": {"map": pytest.approx(1)}}
+    for prefix in ("", "mask_"):
+        own = {k: v for k, v in scores.items() if k.startswith("mask_") == bool(prefix)}
+        expected = dict.fromkeys((prefix + name for name in names), float(detections))
+        assert own == pytest.approx(expected)
+    assert by_class == {"a": pytest.approx({"map": detections, "mask_map": detections})}
 
 
 def test_nothing_found_and_nothing_to_find() -> None:

@@ -196,6 +196,7 @@ class RunFolder:
         text = io.StringIO()
         if history:
             columns = list(dict.fromkeys(name for row in history for name in row))
+            columns.sort(key=lambda name: name == "seconds")  # last, whatever came up later
             writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
             writer.writeheader()
             writer.writerows(history)

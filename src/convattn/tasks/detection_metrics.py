@@ -88,6 +88,14 @@ class CocoMap:
             "bbox": [x0, y0, x1 - x0, y1 - y0],
         }
 
+    def _nothing(self, kind: str) -> dict[str, Any]:
+        """A detection without a pixel, as the tools take no empty list."""
+        note = {"image_id": 1, "category_id": 0, "score": 0.0}
+        if kind == "bbox":
+            return note | {"bbox": [0.0] * 4}
+        size = self.images[0]["height"], self.images[0]["width"]
+        return note | {"segmentation": _encoded(torch.zeros(size))}
+
     def _evaluate(self, kind: str) -> tuple[list[float], list[float]]:
         """The twelve numbers, and AP of each class; -1 where it is not defined."""
         tools = require("faster_coco_eval", "detection")
@@ -101,12 +109,11 @@ class CocoMap:
         truths.createIndex()
         if not self.truths:
             return [-1.0] * len(COCO_NUMBERS), [-1.0] * len(self.classes)
-        if not self.found[kind]:
-            present = {note["category_id"] for note in self.truths if not note["iscrowd"]}
-            each = [0.0 if k in present else -1.0 for k in range(len(self.classes))]
-            return [0.0] * len(COCO_NUMBERS) if present else [-1.0] * len(COCO_NUMBERS), each
         run = tools.COCOeval_faster(
-            truths, truths.loadRes(self.found[kind]), kind, print_function=_quiet
+            truths,
+            truths.loadRes(self.found[kind] or [self._nothing(kind)]),
+            kind,
+            print_function=_quiet,
         )
         run.evaluate()
         run.accumulate()
