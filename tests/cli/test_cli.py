@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import sys
 from collections.abc import Collection
 from importlib import metadata
@@ -16,6 +17,7 @@ import timm
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 import convattn
 from convattn.cli import main
@@ -176,6 +178,18 @@ def test_train_and_eval_on_a_folder_of_photographs(shell: Shell, tmp_path: Path)
     text = shell.refuses("eval", "runs/mobilenet_v2_se", "--data", "wolves", code=1)
     assert "cat, wolf" in text
     assert "cat, dog" in text
+    # the same images elsewhere
+    (tmp_path / "data").rename(tmp_path / "moved")
+    for again in (["eval", "runs/mobilenet_v2_se"], ["train", "--resume", "runs/mobilenet_v2_se"]):
+        text = shell.refuses(*again)
+        assert "no data at 'data'" in text
+        assert "what the run has recorded; if the data lie elsewhere now, give --data" in text
+        assert shell(*again, "--data", "moved") == 0
+    text = shell.refuses(*again, "--data", "other", code=1)
+    assert "the data are not those of the checkpoint" in text
+    shutil.rmtree(tmp_path / "runs" / "mobilenet_v2_se" / "checkpoints")
+    text = shell.refuses(*again, "--data", "other")
+    assert "data was 'moved', now 'other'" in text
 
 
 def test_unreadable_images_stop_or_are_left_out_and_counted(shell: Shell, tmp_path: Path) -> None:
@@ -408,6 +422,21 @@ def test_a_damaged_weights_file_is_failing_work(shell: Shell, tmp_path: Path) ->
     assert "a.pt (10 bytes) is incomplete or not a convattn checkpoint" in text
 
 
+@pytest.mark.parametrize("kind", ["zip", "pickle", "safetensors"])
+def test_weights_that_no_run_wrote_are_told_from_a_damaged_file(
+    kind: str, shell: Shell, tmp_path: Path
+) -> None:
+    weights = {"weight": torch.zeros(3)}
+    if kind == "safetensors":
+        save_file(weights, "a.pth")
+    else:
+        torch.save(weights, "a.pth", _use_new_zipfile_serialization=kind == "zip")
+    text = shell.refuses("eval", "a.pth", code=1)
+    assert "a.pth is not a file of a run" in text
+    assert "train --checkpoint a.pth" in text
+    assert "incomplete" not in text
+
+
 def test_a_run_that_fails_leaves_whole_files_and_can_be_resumed(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,6 +486,11 @@ def test_a_last_batch_of_one_image_is_refused_where_it_cannot_train(
     text = shell.refuses(*TINY, *line)
     assert "batch 8" in text
     assert "17 training images" in text
+    assert nothing_written(tmp_path)
+    assert "Use another --batch" in text
+    text = shell.refuses(*TINY, *line, "--batch", "9", "--accumulate", "9")
+    assert "in a piece of a step" in text
+    assert "Use a lower --accumulate" in text
     assert nothing_written(tmp_path)
     assert shell(*TINY, *line, "--batch", "9") == 0
     # where the map has more than one position, one image will do

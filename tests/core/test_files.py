@@ -95,7 +95,7 @@ def test_missing_folder_and_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="directory"):
         load_checkpoint(tmp_path)
     torch.save(torch.zeros(2), tmp_path / "plain.pt")
-    with pytest.raises(CheckpointError, match="not a convattn checkpoint"):
+    with pytest.raises(CheckpointError, match=r"plain\.pt is not a file of a run"):
         load_checkpoint(tmp_path / "plain.pt")
     buffer = io.BytesIO()
     torch.save([1, 2], buffer)

@@ -232,6 +232,8 @@ def test_skip_gives_up_behind_the_limit_in_a_row(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"epoch 3, step 2 of 6") as caught:
         fit(task, config, RunFolder(tmp_path), reporter)
     assert "saved in" in str(caught.value)
+    assert "10 steps before it were left out. A lower --lr" in str(caught.value)
+    assert "--on_nonfinite" not in str(caught.value)  # that was asked for
     assert len(reporter.notes) == SKIP_LIMIT == 10
     saved, _ = RunFolder(tmp_path).latest()
     assert saved is not None

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convattn.cli import look
 from convattn.cli.data import look_after_data
 from convattn.cli.parser import compare_config, train_config
-from convattn.core.config import TrainConfig, differences
+from convattn.core.config import MOVED, PLACE, TrainConfig, differences
 from convattn.core.errors import (
     ArgumentError,
     CheckpointNotFoundError,
@@ -21,6 +21,9 @@ from convattn.core.errors import (
     MissingExtraError,
 )
 from convattn.core.names import metric_name
+
+if TYPE_CHECKING:
+    from convattn.engine.run import RunFolder
 
 __all__ = ["run"]
 
@@ -55,7 +58,7 @@ def _train(options: dict[str, Any]) -> int:
     config = train_config(options)
     if options["resume"]:
         folder = RunFolder(options["resume"])
-        config = _resumed(folder.config(), config, options["given"])
+        config = _resumed(folder, config, options["given"])
     else:
         folder = RunFolder.new(config)
     with ConsoleReporter() as reporter:
@@ -70,11 +73,13 @@ def _train(options: dict[str, Any]) -> int:
     return 0
 
 
-def _resumed(old: TrainConfig, config: TrainConfig, given: list[str]) -> TrainConfig:
+def _resumed(folder: RunFolder, config: TrainConfig, given: list[str]) -> TrainConfig:
     """The run's own configuration; options on the line may change only what no result shows."""
+    old = folder.config()
     values = {k: getattr(config, k) for k in given if hasattr(config, k)}
     new = replace(old, **values)
-    changed = differences(old, new)
+    # without a checkpoint there is no fingerprint to compare with
+    changed = differences(old, new, MOVED if folder.begun() else PLACE)
     for name in ("project", "name"):  # the folder is given already
         if getattr(old, name) != getattr(new, name):
             changed.append(f"{name} was {getattr(old, name)!r}, now {getattr(new, name)!r}")

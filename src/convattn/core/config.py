@@ -6,6 +6,7 @@ This file imports no torch, so that `--help` and wrong arguments are answered at
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from convattn.core.fields import check_types, plain, rising
 from convattn.core.inserts import parse_inserts
 from convattn.core.names import suggest
 
-__all__ = ["CompareConfig", "TrainConfig", "config_from_dict", "differences"]
+__all__ = ["MOVED", "PLACE", "CompareConfig", "TrainConfig", "config_from_dict", "differences"]
 
 POSITIVE = ("epochs", "batch", "accumulate", "eval_every", "step_epochs", "lr", "poly_power")
 NOT_NEGATIVE = (
@@ -27,6 +28,8 @@ DECAYS = ("momentum", "ema")  # at 1 nothing new would ever count
 
 # fields that say where and how a run is carried out, not what it computes
 PLACE = ("project", "name", "tensorboard", "workers", "save_minutes", "keep")
+# at resume the data may lie elsewhere: their fingerprint decides whether they are the same
+MOVED = (*PLACE, "data")
 
 
 @dataclass(frozen=True)
@@ -274,10 +277,10 @@ def config_from_dict(values: dict[str, Any], where: str = "config") -> TrainConf
     return TrainConfig(**values)
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+def differences(old: TrainConfig, new: TrainConfig, ignored: Collection[str] = PLACE) -> list[str]:
     """Fields that would change the result, as "lr was 0.05, now 0.1"."""
     return [
         f"{f.name} was {getattr(old, f.name)!r}, now {getattr(new, f.name)!r}"
         for f in dataclasses.fields(TrainConfig)
-        if f.name not in PLACE and getattr(old, f.name) != getattr(new, f.name)
+        if f.name not in ignored and getattr(old, f.name) != getattr(new, f.name)
     ]

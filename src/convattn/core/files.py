@@ -115,12 +115,22 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
     payload = verified_payload(path, data)
+    if payload is None and _is_whole(data):
+        raise CheckpointError(
+            f"{path} is not a file of a run: weights alone do not say of which network they are. "
+            f"To train on from it, give train --checkpoint {path}."
+        )
     if payload is None:
         raise CheckpointError(
             f"{path} ({len(data):,} bytes) is incomplete or not a convattn checkpoint: its last "
             "line with the checksum is missing. Use the checkpoint before it."
         )
     return load_weights_only(path, payload)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether it is a whole file of somebody else: a zip of `torch.save`, safetensors, a pickle."""
+    return data[-22:-18] == b"PK\5\6" or data[8:9] == b"{" or data[:1] == b"\x80"
 
 
 def verified_payload(path: str | Path, data: bytes) -> bytes | None:

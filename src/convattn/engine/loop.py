@@ -210,9 +210,12 @@ class _Trainer:
                 self.run.path / f"nonfinite_step_{state.step}.pt",
                 {"step": state.step, "loss": loss, "gradient_norm": norm, "samples": ids},
             )
+        ways = "A lower --lr, a --clip_grad or --on_nonfinite skip"
+        if config.on_nonfinite == "skip":
+            ways = f"{SKIP_LIMIT} steps before it were left out. A lower --lr or a --clip_grad"
         raise NonFiniteError(
             f"{text} Weights and statistics are those before this step, saved in {self.run.path}. "
-            "A lower --lr, a --clip_grad or --on_nonfinite skip may get past it."
+            f"{ways} may get past it."
         )
 
     def _culprit(self, loss: float, batches: list[Any]) -> str:

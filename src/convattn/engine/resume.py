@@ -6,14 +6,14 @@ from dataclasses import asdict
 from textwrap import shorten
 from typing import Any
 
-from convattn.core.config import TrainConfig, config_from_dict, differences
+from convattn.core.config import MOVED, TrainConfig, config_from_dict, differences
 from convattn.core.environment import environment
 from convattn.core.errors import ArgumentError, CheckpointError
 from convattn.core.protocols import Reporter, Task
 from convattn.engine.run import RunFolder
 from convattn.engine.state import TrainState
 
-__all__ = ["resume", "to_keep"]
+__all__ = ["check_fits", "resume", "to_keep"]
 
 
 def to_keep(state: TrainState, config: TrainConfig, task: Task, device: str) -> dict[str, Any]:
@@ -44,20 +44,7 @@ def resume(
         reporter.note(problem)
     if saved is None:
         return
-    try:
-        made_with = config_from_dict(saved["config"], "its configuration")
-        changed = differences(made_with, config)
-    except (ArgumentError, KeyError) as error:
-        raise CheckpointError(
-            f"cannot resume {run.path}: made by another version of convattn ({error})"
-        ) from error
-    if saved["fingerprint"] != task.fingerprint:
-        changed.append("the data are not those of the checkpoint")
-    if changed:
-        raise CheckpointError(
-            f"cannot resume {run.path}: {'; '.join(changed)}. Resume without these "
-            "changes, or start another run under another --name."
-        )
+    check_fits(saved, run, config, task)
     for fact, value in _bits(device).items():
         if saved["bits"][fact] != value:
             reporter.note(
@@ -71,6 +58,24 @@ def resume(
             f"cannot resume {run.path}: its state does not fit this network or optimiser "
             f"({shorten(str(error), 300)})"
         ) from error
+
+
+def check_fits(saved: dict[str, Any], run: RunFolder, config: TrainConfig, task: Task) -> None:
+    """Raise `CheckpointError` for a state of another configuration or of other data."""
+    try:
+        made_with = config_from_dict(saved["config"], "its configuration")
+        changed = differences(made_with, config, MOVED)
+    except (ArgumentError, KeyError) as error:
+        raise CheckpointError(
+            f"cannot resume {run.path}: made by another version of convattn ({error})"
+        ) from error
+    if saved["fingerprint"] != task.fingerprint:
+        changed.append("the data are not those of the checkpoint")
+    if changed:
+        raise CheckpointError(
+            f"cannot resume {run.path}: {'; '.join(changed)}. Resume without these "
+            "changes, or start another run under another --name."
+        )
 
 
 def _bits(device: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from convattn.core.config import TrainConfig
 from convattn.core.errors import ArgumentError
 from convattn.explain import choose_columns, gate_maps, picture_grid
 from convattn.tasks.classification import Classification
-from convattn.tasks.kinds import restore
+from convattn.tasks.kinds import recorded_path, restore
 from convattn.tasks.transforms import normalise
 
 __all__ = ["gate_picture", "network_and_images"]
@@ -65,6 +65,8 @@ def _open(
         config = TrainConfig(**{**saved["config"], "data": data, "data_args": {}})
     if config.task != "classification":
         raise ArgumentError(f"{path} is of {config.task}; this takes runs of classification")
-    task = Classification(config, Classification.open_data(config), model=model)
+    with recorded_path(data is None):
+        opened = Classification.open_data(config)
+    task = Classification(config, opened, model=model)
     labels = task.data.test.labels.tolist()
     return model, task, [labels.index(label) for label in dict.fromkeys(labels)][:count]

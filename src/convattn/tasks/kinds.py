@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
@@ -10,11 +12,11 @@ from typing import Any
 
 from torch import nn
 
-from convattn.core.errors import ArgumentError, CheckpointError
+from convattn.core.errors import ArgumentError, CheckpointError, DataNotFoundError
 from convattn.core.files import load_checkpoint
 from convattn.core.protocols import RunTask
 
-__all__ = ["restore", "task_class", "task_names"]
+__all__ = ["recorded_path", "restore", "task_class", "task_names"]
 
 _KINDS = {
     "classification": "classification:Classification",
@@ -70,6 +72,20 @@ def restore(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{path} does not fit this version of convattn: {shorten(str(error), 300)}"
         ) from error
     return model.eval(), saved
+
+
+@contextmanager
+def recorded_path(recorded: bool) -> Iterator[None]:
+    """Say of data that are not found where their path comes from, if a run recorded it."""
+    try:
+        yield
+    except DataNotFoundError as error:
+        if not recorded:
+            raise
+        raise DataNotFoundError(
+            f"{error} This path is what the run has recorded; if the data lie elsewhere now, give "
+            "--data."
+        ) from error
 
 
 def _place(name: str) -> tuple[str, str]:

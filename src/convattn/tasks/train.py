@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from convattn.engine.launch import check_device, check_launch
 from convattn.engine.loop import fit
 from convattn.engine.order import Order
 from convattn.engine.reporters import Reporters, SilentReporter, TensorBoardReporter
+from convattn.engine.resume import check_fits
 from convattn.engine.run import RunFolder
-from convattn.tasks.kinds import restore, task_class
+from convattn.tasks.kinds import recorded_path, restore, task_class
 from convattn.tasks.plots import write_curves
 
 __all__ = ["evaluate", "open_data", "train"]
@@ -60,7 +61,8 @@ def train(
     """
     first = os.environ.get("RANK", "0") == "0"
     reporter = reporter if first else SilentReporter()
-    data = data or open_data(config)
+    with recorded_path(run.exists()):
+        data = data or open_data(config)
     for note in data.notes:
         reporter.note(note)
     for path, cause in data.skipped:
@@ -74,10 +76,10 @@ def train(
         fit(task, config, run, reporter)
         return {}
     with run.locked():
+        done = _epochs_done(task, config, run)  # refused or not before args.yaml is written anew
         run.write_config(config)
         write_json(run.path / "environment.json", environment())
         if config.tensorboard:
-            done = len((run.latest()[0] or {}).get("history", []))
             reporter = Reporters(reporter, TensorBoardReporter(run.path / "tensorboard", done))
         last = fit(task, config, run, reporter)
         if not task.evaluated:  # a run that was stopped behind its last evaluation
@@ -87,6 +89,15 @@ def train(
         task.write_pictures(run.path)
         run.finish(summary)
     return summary
+
+
+def _epochs_done(task: RunTask, config: TrainConfig, run: RunFolder) -> int:
+    """Epochs in the run's checkpoint, which has to fit; 0 without one."""
+    state, _ = run.latest()
+    if state is None:
+        return 0
+    check_fits(state, run, config, task)
+    return len(state["history"])
 
 
 def _check_smallest_piece(task: RunTask, config: TrainConfig) -> None:
@@ -103,10 +114,14 @@ def _check_smallest_piece(task: RunTask, config: TrainConfig) -> None:
         with torch.no_grad():
             task.loss(task.model.train(), image)
     except ValueError as error:  # of torch's batch norm, or of a block's
+        left, fix = "for the last step", "another --batch"
+        whole = replace(order, accumulate=1)
+        if min(len(whole.pieces(step)[0]) for step in (0, order.steps_per_epoch - 1)) > 1:
+            left, fix = "in a piece of a step", "a lower --accumulate"
         raise ArgumentError(
             f"batch {config.batch} (accumulate {config.accumulate}) leaves a single one of the "
-            f"{task.train_size:,} training images for the last step, and batch norm cannot train "
-            f"on one image of {task.facts['size']} pixels: {error}. Use another --batch."
+            f"{task.train_size:,} training images {left}, and batch norm cannot train "
+            f"on one image of {task.facts['size']} pixels: {error}. Use {fix}."
         ) from error
     finally:
         buffers.restore()
@@ -138,7 +153,8 @@ def evaluate(
     if data is not None:
         values |= {"data": data, "data_args": {}}
     config = config_from_dict(values, f"the configuration in {path}")
-    opened = open_data(config)
+    with recorded_path(data is None):
+        opened = open_data(config)
     if list(opened.classes) != saved["facts"]["classes"]:
         raise DataError(
             f"{opened.name} has the classes {', '.join(opened.classes[:5])}, ...; {path} was "
