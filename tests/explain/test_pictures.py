@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib import font_manager
 from torch import Tensor
 
 from convattn.core.errors import ArgumentError, InputError
+from convattn.core.fonts import families
 from convattn.explain import GateMap, choose_columns, heat_colours, overlay, picture_grid
 
 
@@ -131,6 +133,15 @@ def test_grid_holds_images_and_maps_on_a_white_card() -> None:
     clear = decoded(picture_grid(torch.stack([red, blue]), columns, transparent=True))
     assert (clear[0, :, 3] == 0).all()
     assert clear.shape[1] < width  # no labels
+
+
+def test_any_letters_are_drawn_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By installed fonts behind matplotlib's own; warnings would be errors here."""
+    images, columns = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), {"a": torch.rand(1, 4, 4)}
+    assert picture_grid(images, columns, labels=[("猫", "$$")])[:4] == b"\x89PNG"
+    have = ["Comic Sans", "Noto Sans CJK JP", "DejaVu Sans"]
+    monkeypatch.setattr(font_manager.fontManager, "get_font_names", lambda: have)
+    assert families() == ["sans-serif", "Noto Sans CJK JP"]
 
 
 def test_a_grid_drawn_again_is_the_same_file() -> None:

@@ -512,12 +512,14 @@ def test_pictures_of_many_classes_and_of_few_rows(tmp_path: Path) -> None:
         tmp_path / "a.png", torch.eye(50, dtype=torch.int64), [f"c{i}" for i in range(50)]
     )
     write_confusion(tmp_path / "b.png", torch.zeros(2, 2, dtype=torch.int64), ["$x^", "$$"])
+    # a letter in no font is no warning, which would be an error here
+    write_confusion(tmp_path / "d.png", torch.zeros(2, 2, dtype=torch.int64), ["猫", "บ"])
     rows = [
         {"epoch": 1, "train_loss": 1.0},
         {"epoch": 2, "train_loss": 0.5, "loss": 1, "top1": 0.3},
     ]
     write_curves(tmp_path / "c.png", rows)
-    assert all((tmp_path / f"{n}.png").read_bytes().startswith(b"\x89PNG") for n in "abc")
+    assert all((tmp_path / f"{n}.png").read_bytes().startswith(b"\x89PNG") for n in "abcd")
 
 
 def test_number_of_classes_is_the_datas() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from convattn.core.checks import check_positive
 from convattn.core.errors import ArgumentError, InputError
+from convattn.core.fonts import families, png_of
 from convattn.core.names import require
 from convattn.explain.colours import heat_colours
 from convattn.explain.gates import GateMap
@@ -144,7 +144,8 @@ def picture_grid(
     over = 0.17 + _TITLE_LINE * max(title.count("\n") + 1 for title in columns)
     width = left + across * _CELL + (across - 1) * _GAP + _MARGIN
     height = over + rows * cell_height + (rows - 1) * _GAP + _BOTTOM
-    with matplotlib.rc_context({"font.family": "sans-serif", "font.size": 7.5, "text.color": _INK}):
+    text = {"font.family": families(), "font.size": 7.5, "text.color": _INK}
+    with matplotlib.rc_context(text):
         figure = figures.Figure(figsize=(width, height), dpi=dpi, facecolor=_CARD)
 
         def axes(column: int, top: float, high: float) -> Any:
@@ -174,9 +175,7 @@ def picture_grid(
                 _label(
                     figure, labels[i], (left - 0.1) / width, 1 - (top + cell_height / 2) / height
                 )
-        file = io.BytesIO()
-        figure.savefig(file, format="png", transparent=transparent, metadata={"Software": None})
-    return file.getvalue()
+        return png_of(figure, transparent=transparent)
 
 
 def _check_grid(
@@ -235,7 +234,6 @@ def _label(figure: Any, label: tuple[str, str], x: float, y: float) -> None:
     colour = _RIGHT if true == predicted else _WRONG
     mark = "✓" if true == predicted else "✗"
     step = 0.17 / inches
-    figure.text(x, y + step / 2, f"true {true}", ha="right", va="center", size=8.5)
-    figure.text(
-        x, y - step / 2, f"predicted {predicted} {mark}", ha="right", va="center", color=colour
-    )
+    own = {"ha": "right", "va": "center", "parse_math": False}  # a name may hold a $
+    figure.text(x, y + step / 2, f"true {true}", size=8.5, **own)
+    figure.text(x, y - step / 2, f"predicted {predicted} {mark}", color=colour, **own)

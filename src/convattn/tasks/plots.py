@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from convattn.core.errors import MissingExtraError
 from convattn.core.files import write_atomic
+from convattn.core.fonts import families, png_of
 from convattn.core.names import metric_name, require
 
 __all__ = ["write_confusion", "write_curves"]
@@ -23,12 +23,6 @@ def _figure(width: float, height: float) -> Any:
         return require("matplotlib.figure", "compare").Figure((width, height), layout="constrained")
     except MissingExtraError:
         return None
-
-
-def _save(figure: Any, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
 
 
 def write_curves(
@@ -54,7 +48,7 @@ def write_curves(
         axes.legend(frameon=False)
     left.set_ylabel("loss")
     right.set_ylabel("on the test images, %")
-    _save(figure, path)
+    write_atomic(path, png_of(figure, dpi=120))
 
 
 def write_confusion(path: Path, confusion: Tensor, classes: Sequence[str]) -> None:
@@ -71,8 +65,9 @@ def write_confusion(path: Path, confusion: Tensor, classes: Sequence[str]) -> No
     axes.set_ylabel("true")
     if len(classes) <= MANY:
         rotation = 90 if len(max(classes, key=len)) > 2 else 0
-        axes.set_xticks(range(len(classes)), classes, rotation=rotation, parse_math=False)
-        axes.set_yticks(range(len(classes)), classes, parse_math=False)  # a name may hold a $
+        text = {"parse_math": False, "fontfamily": families()}  # a name may hold a $
+        axes.set_xticks(range(len(classes)), classes, rotation=rotation, **text)
+        axes.set_yticks(range(len(classes)), classes, **text)
         for row, values in enumerate(shares.tolist()):
             for column, share in enumerate(values):
                 if share >= 0.005:
@@ -81,4 +76,4 @@ def write_confusion(path: Path, confusion: Tensor, classes: Sequence[str]) -> No
                         column, row, f"{100 * share:.0f}", ha="center", va="center",
                         color=colour, fontsize=8,
                     )  # fmt: skip
-    _save(figure, path)
+    write_atomic(path, png_of(figure, dpi=120))
