@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from convattn import authors, create_model
+from convattn import authors, create_model, find
 from convattn.core.errors import ArgumentError, UnknownNameError
 
 
@@ -29,6 +29,27 @@ def test_positions() -> None:
     counts = {k: len(v) for k, v in slot_positions(create_model("mobilenet_v2")).items()}
     assert counts == {"after_expand": 16, "after_depthwise": 16, "before_add": 17, "after_add": 17,
                       "before_norm": 17}  # fmt: skip
+
+
+# reference/blocks.md, placements of section 1: all 17 blocks, or the 16 that expand
+@pytest.mark.parametrize(
+    ("attention", "at", "blocks", "parameters"),
+    [
+        ("ca", "after_depthwise", 16, 3_950_648),
+        ("eca", "before_add", 17, None),
+        ("triplet", "before_add", 17, 3_509_972),
+        ("simam", "depthwise.before_norm", 17, 3_504_872),
+    ],
+)
+def test_blocks_go_where_their_authors_put_them(
+    attention: str, at: str, blocks: int, parameters: int | None
+) -> None:
+    with torch.device("meta"):
+        net = create_model("mobilenet_v2", attention=attention)
+        maps = create_model("mobilenet_v2", attention=attention, features_only=True)
+    expected = [f"blocks.{i}.{at}" for i in range(17 - blocks, 17)]
+    assert [f.path for f in find(net)] == [f.path for f in find(maps)] == expected
+    assert parameters in (None, sum(p.numel() for p in net.parameters()))
 
 
 @pytest.mark.parametrize(

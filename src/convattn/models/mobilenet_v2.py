@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError
-from convattn.insertion.slots import Slot, number_slots
+from convattn.insertion.slots import Slot, Where, number_slots
 from convattn.models._layers import ConvNormAct, make_divisible
 from convattn.models._maps import dilate, each_size, last_of_each_size
 
@@ -90,6 +92,11 @@ class MobileNetV2(nn.Module):
     """
 
     default_position = "after_depthwise"
+    # where the authors of a block put it in their MobileNetV2, if elsewhere
+    places: ClassVar[Mapping[str, tuple[Where, ...]]] = {
+        **dict.fromkeys(("eca", "triplet"), (Where("before_add"),)),
+        "simam": (Where("before_norm"),),
+    }
 
     def __init__(
         self,
