@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from convattn import authors
-from convattn.core.errors import CheckpointError, StateDictError, UnknownNameError
+from convattn.core.errors import (
+    ArgumentError,
+    CheckpointError,
+    StateDictError,
+    UnknownNameError,
+)
 
 COORDATT = "houqb/CoordAttention:coordatt.py:CoordAtt"
 MBV2 = "houqb/CoordAttention:mbv2_ca.py:mbv2_ca"
@@ -101,6 +106,18 @@ def test_networks_saved_before_pytorch_counted_batches() -> None:
     authors.load_authors(net, old, source=MBV2)
     with pytest.raises(StateDictError, match="1 missing"):
         authors.load_authors(net, {k: state[k] for k in state if k != counters[3]}, source=MBV2)
+
+
+@pytest.mark.parametrize(
+    ("module", "weights", "text"),
+    [
+        (nn.Identity(), [1], r"weights must be a state dict or the path of a file, got \[1\]"),
+        (3, {}, r"module must be a torch\.nn\.Module, got 3"),
+    ],
+)
+def test_what_is_no_module_or_state_dict_is_refused(module: Any, weights: Any, text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        authors.load_authors(module, weights, source=COORDATT)
 
 
 def test_an_unknown_source_suggests_the_nearest() -> None:

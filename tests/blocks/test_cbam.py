@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 import torch.nn.functional as F
 
 from convattn.blocks.cbam import CBAM
+from convattn.core.errors import ArgumentError
 
 
 def test_the_papers_spatial_gate_has_no_norm() -> None:
@@ -28,3 +32,17 @@ def test_other_poolings() -> None:
         logits = logits + block.fc2(torch.relu(block.fc1(z)))
     expected = x * torch.sigmoid(logits)[:, :, None, None]
     torch.testing.assert_close(block(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("pools", "text"),
+    [
+        ("avg", r"pools must be a tuple of names, such as \('avg',\), got 'avg'"),
+        (3, "pools must be a tuple of names"),
+        (("mean",), "no pooling 'mean'; there are avg, lp, lse, max"),
+        (([1],), r"no pooling \[1\]"),
+    ],
+)
+def test_refusals(pools: Any, text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        CBAM(16, pools=pools)

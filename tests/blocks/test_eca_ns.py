@@ -1,12 +1,15 @@
-"""ECA-NS against its equation."""
+"""ECA-NS against its equation, and what ECA refuses."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 
 from convattn.blocks import create_block
 from convattn.blocks.eca_ns import ECANS
+from convattn.core.errors import ArgumentError
 from convattn.cost import cost
 
 
@@ -38,3 +41,18 @@ def test_equal_kernels_are_eca() -> None:
 def test_cost() -> None:
     counted = cost(ECANS(12, kernel_size=5), (1, 12, 6, 5))
     assert (counted.parameters, counted.macs) == (60, 60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"gamma": "a"}, "gamma must be a positive number, got 'a'"),
+        ({"b": "1"}, "b must be a finite number"),
+        ({"b": float("inf")}, "b must be a finite number"),
+        *(({"gamma": g}, "at most 129 with 64 channels.*larger gamma") for g in (1e-9, 5e-324)),
+        ({"kernel_size": 131}, "at most 129 with 64 channels, got 131"),
+    ],
+)
+def test_what_eca_refuses(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        create_block("eca", 64, **arguments)

@@ -74,8 +74,10 @@ def test_thirty_two_different_frequencies(frequencies: str) -> None:
     [
         ({"count": 33}, "at most 32"),
         ({"count": 10}, "use 60 channels"),
-        ({"dct_size": 6}, "7 or more"),
-        ({"dct_size": (7, 3)}, "7 or more"),
+        *(
+            ({"dct_size": size}, "dct_size must be an integer of at least 7, or two")
+            for size in (6, "7", 7.0, (7, 3), (7, 7, 7), None)
+        ),
     ],
 )
 def test_refusals(arguments: dict[str, object], text: str) -> None:

@@ -42,8 +42,9 @@ def test_parameters(channels: int) -> None:
         ({"channels": 24, "out_channels": 64}, "channels must be a multiple of 16"),
         ({"channels": 64, "out_channels": 96}, "out_channels of 64"),
         ({"channels": 64, "reduction": 32}, "out_channels >= 128"),
-        ({"channels": 64, "groups": (1, 2)}, "four branches"),
-        ({"channels": 64, "kernel_sizes": (3, 5, 7, 8)}, "kernel_sizes must be odd"),
+        ({"channels": 64, "groups": (1, 2)}, "groups must be 4 integers"),
+        ({"channels": 64, "kernel_sizes": 3}, "kernel_sizes must be 4 integers, got 3"),
+        ({"channels": 64, "kernel_sizes": (3, 5, 7, 8)}, "each of kernel_sizes must be odd"),
     ],
 )
 def test_refusals(arguments: dict[str, object], text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_squares_do_not_overflow_in_float16() -> None:
     assert SimAM(2, ndim=1)(x).isfinite().all()
 
 
-@pytest.mark.parametrize("value", [0, -1.0, float("nan")])
-def test_lambda_must_be_positive(value: float) -> None:
-    with pytest.raises(ArgumentError, match="e_lambda must be positive"):
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), "x", True])
+def test_lambda_must_be_positive(value: Any) -> None:
+    with pytest.raises(ArgumentError, match="e_lambda must be a positive number"):
         SimAM(4, e_lambda=value)

@@ -87,7 +87,7 @@ def test_listed_are_those_that_can_be_built() -> None:
     assert not set(hosts) & set(list_models())
 
 
-WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
+WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ("timm/resnet_18", {}, UnknownNameError, r"'resnet_18'; did you mean timm/resnet18"),
     ("torchvision/mobilenetv2", {}, UnknownNameError, "did you mean torchvision/mobilenet_v2"),
     ("torchvision/resnet18.tv_in1k", {}, UnknownNameError, "has no network 'resnet18.tv_in1k'"),
@@ -108,12 +108,26 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("timm/test_resnet", {"attention": "ca@stage_end,se@after_conv1",
                           "attention_args": {"reduction": 4}},
      ArgumentError, "by block.*'reduction'"),
+    ("resnet18", {"attention": "coordat"}, UnknownNameError, "did you mean 'coordatt'"),
+    ("resnet18", {"attention": "ca", "attention_stages": 3}, ArgumentError,
+     r"attention_stages must be numbers of stages, such as \(2, 3\); got 3"),
+    ("resnet18", {"attention": "ca", "attention_stages": ["3"]}, ArgumentError,
+     "each of attention_stages must be an integer"),
+    ("resnet18", {"attention": "ca", "attention_args": [1]}, ArgumentError,
+     r"attention_args must be a mapping.*got \[1\]"),
+    ("resnet18", {"attention": "ca", "attention_per_stage": [1]}, ArgumentError,
+     "attention_per_stage must be a mapping"),
+    ("resnet18", {"attention": "ca", "attention_init": "x"}, ArgumentError,
+     "attention_init must be one of 'authors', 'identity'; got 'x'"),
+    ("resnet18", {"attention": None}, ArgumentError, "attention must be a text, got None"),
+    ("resnet18", {"attention": "ca", "at": 3}, ArgumentError, "at must be a text, got 3"),
+    (None, {}, UnknownNameError, "no model named None; there are efficientnet_b0"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "arguments", "error", "text"), WRONG)
 def test_what_cannot_be_is_refused(
-    name: str, arguments: dict[str, Any], error: type[Exception], text: str
+    name: Any, arguments: dict[str, Any], error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
         create_model(name, **arguments)

@@ -68,7 +68,7 @@ def test_blocks_go_where_their_authors_put_them(
             {"attention": "ca", "attention_args": {"reducton": 8}},
         ),
         (ArgumentError, "without a block", {"attention_args": {"reduction": 8}}),
-        (ArgumentError, "width_mult must be positive", {"width_mult": -1}),
+        (ArgumentError, "width_mult must be a positive number", {"width_mult": -1}),
         (ArgumentError, "8 values", {"strides": (1, 2)}),
     ],
 )

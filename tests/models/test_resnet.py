@@ -124,6 +124,7 @@ def test_options() -> None:
         (ArgumentError, "4 values of 1 or 2", {"strides": (1, 2)}),
         (ArgumentError, "stem must be one of", {"stem": "small"}),
         (ArgumentError, "num_classes", {"num_classes": -1}),
+        (ArgumentError, "num_classes", {"num_classes": True}),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_named(error: type, text: str, arguments: dict[str, Any]) -> None:

@@ -101,6 +101,12 @@ def test_stochastic_depth_drops_whole_samples() -> None:
         ("mobilenet_v3_small", {"output_stride": 4}),
         ("mobilenet_v3_small", {"width_mult": 0}),
         ("mobilenet_v3_small", {"variant": "authors"}),
+        *(
+            (name, {argument: value})
+            for name in ("efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "mobilenext")
+            for argument, value in (("num_classes", True), ("dropout", 2), ("dropout", "0"))
+        ),
+        ("mobilenet_v2", {"width_mult": float("inf")}),
     ],
 )
 def test_wrong_arguments_are_named(name: str, arguments: dict[str, Any]) -> None:

@@ -38,12 +38,16 @@ def _sources() -> dict[str, Source]:
 
 
 def _find(name: str) -> Source:
-    try:
-        return _sources()[name]
-    except KeyError:
-        raise UnknownNameError(
-            f"no source named {name!r}; {suggest(str(name), _sources())}"
-        ) from None
+    if not isinstance(name, str) or name not in _sources():
+        raise UnknownNameError(f"no source named {name!r}; {suggest(str(name), _sources())}")
+    return _sources()[name]
+
+
+def _check_module(module: object) -> None:
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        raise ArgumentError(f"module must be a torch.nn.Module, got {module!r}")
 
 
 def list_sources() -> tuple[str, ...]:
@@ -86,12 +90,16 @@ def load_authors(
         `module`, changed in place; on an error it is left as it was.
 
     Raises:
+        ArgumentError: `module` is none, or `weights` neither a state dict nor a path.
         UnknownNameError: no such source.
         StateDictError: keys are missing, unexpected or of another shape; all are named.
         CheckpointError: the file cannot be read, would run code, or holds no state dict.
     """
     from convattn.core.weights import plain_state_dict, read_weights
 
+    _check_module(module)
+    if not isinstance(weights, (Mapping, str, PathLike)):
+        raise ArgumentError(f"weights must be a state dict or the path of a file, got {weights!r}")
     found = _find(source).fitting(module.state_dict())
     theirs = plain_state_dict(weights) if isinstance(weights, Mapping) else read_weights(weights)
     ours = module.state_dict()
@@ -135,6 +143,8 @@ def to_authors(module: nn.Module | Mapping[str, Tensor], *, source: str) -> dict
         module: our module, or a mapping from our keys to tensors, such as averaged weights.
         source: whose keys are wanted.
     """
+    if not isinstance(module, Mapping):
+        _check_module(module)
     ours = module if isinstance(module, Mapping) else module.state_dict()
     found = _find(source).fitting(ours)
     theirs = {found.their_key(key): found.their_tensor(key, value) for key, value in ours.items()}

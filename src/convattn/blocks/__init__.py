@@ -32,11 +32,13 @@ def block_class(name: str) -> type[Block]:
         module = importlib.import_module(f"{__name__}.{key}")
         found: type[Block] = getattr(module, module.__all__[0])
         return found
+    aliases: list[str] = []
     for other in block_names():
         candidate = block_class(other)
         if key in candidate.info.aliases:
             return candidate
-    raise UnknownNameError(f"no block named {name!r}; {suggest(str(name), block_names())}")
+        aliases += candidate.info.aliases
+    raise UnknownNameError(f"no block named {name!r}; {suggest(str(name), block_names(), aliases)}")
 
 
 def create_block(name: str, channels: int, **arguments: Any) -> Block:

@@ -112,11 +112,13 @@ class CBAM(GateBlock):
         timm, self.light = "timm" in variant, variant == "timm_light"
         hidden = rounded_width(channels / reduction, 1) if timm else self._hidden(reduction)
         check_odd("CBAM", "kernel_size", kernel_size)
+        if not isinstance(pools, (tuple, list)) or not pools:
+            raise ArgumentError(
+                f"CBAM: pools must be a tuple of names, such as ('avg',), got {pools!r}"
+            )
         for pool in pools:
-            if pool not in _POOLS:
+            if not isinstance(pool, str) or pool not in _POOLS:
                 raise ArgumentError(f"CBAM has no pooling {pool!r}; {suggest(str(pool), _POOLS)}")
-        if not pools or isinstance(pools, str):
-            raise ArgumentError(f"CBAM: pools must be a tuple of names, got {pools!r}")
         self.pools = tuple(pools)
         self.fc1 = nn.Linear(channels, hidden, bias=not timm)
         self.fc2 = nn.Linear(hidden, channels, bias=not timm)

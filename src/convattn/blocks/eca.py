@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from convattn.blocks._base import GateBlock, Info
 from convattn.blocks._rounding import rounded_width
-from convattn.core.checks import check_choice, check_odd
+from convattn.core.checks import check_choice, check_number, check_odd
 from convattn.core.errors import ArgumentError
 from convattn.ops import efficient_channel_attention, global_mean
 
@@ -30,7 +30,7 @@ def adaptive_kernel_size(channels: int, gamma: float = 2, b: float = 1) -> int:
 
     8 to 127 channels give 3, 128 to 2047 give 5, 2048 gives 7 with the default gamma and b.
     """
-    t = int(abs((math.log2(channels) + b) / gamma))
+    t = int(min(abs((math.log2(channels) + b) / gamma), 2.0**31))  # of a tiny gamma infinite
     return t if t % 2 else t + 1
 
 
@@ -39,7 +39,7 @@ class ECA(GateBlock):
 
     Args:
         channels: C.
-        kernel_size: k, odd; None takes the paper's rule from C, gamma and b.
+        kernel_size: k, odd, at most 2C + 1; None takes the paper's rule from C, gamma and b.
         gamma: divisor of the rule.
         b: offset of the rule.
         circular: the first and the last channel are neighbours; otherwise zeros are beyond them.
@@ -88,17 +88,17 @@ class ECA(GateBlock):
         ndim: int = 2,
     ) -> None:
         super().__init__(channels, ndim)
-        if not gamma > 0:
-            raise ArgumentError(f"ECA: gamma must be positive, got {gamma!r}")
+        check_number("ECA", "gamma", gamma)
+        check_number("ECA", "b", b, "a finite number")
         check_choice("ECA", "variant", variant, ("authors", "timm", "timm_mlp"))
         if kernel_size is None:
             kernel_size = adaptive_kernel_size(channels, gamma, b)
             kernel_size = kernel_size if variant == "authors" else max(kernel_size, 3)
         check_odd("ECA", "kernel_size", kernel_size)
-        if circular and kernel_size // 2 > channels:
+        if kernel_size // 2 > channels:
             raise ArgumentError(
-                f"ECA: circular takes at most kernel_size {2 * channels + 1} with {channels} "
-                f"channels, got {kernel_size}"
+                f"ECA: kernel_size must be at most {2 * channels + 1} with {channels} channels, "
+                f"got {kernel_size}; give a smaller one, or a larger gamma"
             )
         self.circular = circular
         self.mlp = variant == "timm_mlp"

@@ -91,15 +91,21 @@ class FCA(GateBlock):
         hidden = self._hidden(reduction)
         check_choice("FCA", "frequencies", frequencies, tuple(_FREQUENCIES))
         check_positive("FCA", "count", count)
-        pairs = _FREQUENCIES[frequencies].split()[:count]
-        if len(pairs) < count or channels % count:
+        pairs = _FREQUENCIES[frequencies].split()
+        if count > len(pairs):
+            raise ArgumentError(f"FCA: count must be at most {len(pairs)}, got {count}")
+        pairs = pairs[:count]
+        if channels % count:
             raise ArgumentError(
-                f"FCA: count must divide channels and be at most 32, got count={count} with "
-                f"channels={channels}; use {max(channels // count, 1) * count} channels"
+                f"FCA: count must divide channels, got count={count} with channels={channels}; "
+                f"use {max(channels // count, 1) * count} channels"
             )
-        rows, columns = (dct_size, dct_size) if isinstance(dct_size, int) else dct_size
-        if not all(isinstance(size, int) and size >= 7 for size in (rows, columns)):
-            raise ArgumentError(f"FCA: dct_size must be 7 or more, got {dct_size!r}")
+        sides = dct_size if isinstance(dct_size, (tuple, list)) else (dct_size, dct_size)
+        if len(sides) != 2 or not all(isinstance(side, int) and side >= 7 for side in sides):
+            raise ArgumentError(
+                f"FCA: dct_size must be an integer of at least 7, or two of them, got {dct_size!r}"
+            )
+        rows, columns = sides
         u, v = ([int(pair[i]) for pair in pairs] for i in (0, 1))
         basis = _cosines(u, rows)[:, :, None] * _cosines(v, columns)[:, None, :]
         basis = basis.repeat_interleave(channels // count, 0)  # (C, L, L)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.blocks._base import GateBlock, Info
-from convattn.core.checks import check_choice
+from convattn.core.checks import check_choice, check_number
 from convattn.core.errors import ArgumentError
 
 __all__ = ["GCT"]
@@ -73,8 +73,7 @@ class GCT(GateBlock):
         check_choice("GCT", "variant", variant, ("authors", "paper"))
         if norm == "l1" and variant == "paper":
             raise ArgumentError("GCT: norm='l1' is in the authors' code only, not in the paper")
-        if not isinstance(eps, (int, float)) or not eps > 0:
-            raise ArgumentError(f"GCT: eps must be positive, got {eps!r}")
+        check_number("GCT", "eps", eps)
         self.norm, self.eps, self.variant = norm, eps, variant
         shape = (1, channels, *(1,) * ndim)
         self.alpha = nn.Parameter(torch.ones(shape))

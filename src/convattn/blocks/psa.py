@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.blocks._base import ConvBlock, Info, conv_nd
+from convattn.blocks._pooled import check_size
 from convattn.core.checks import check_choice, check_odd, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.ops import global_mean
@@ -83,14 +84,9 @@ class PSA(ConvBlock):
         super().__init__(channels, out_channels, stride, ndim)
         check_choice("PSA", "variant", variant, ("authors", "paper"))
         check_positive("PSA", "reduction", reduction)
-        if len(kernel_sizes) != 4 or len(groups) != 4:
-            raise ArgumentError(
-                f"PSA has four branches: give four kernel_sizes and groups, got {kernel_sizes!r} "
-                f"and {groups!r}"
-            )
-        for kernel, group in zip(kernel_sizes, groups, strict=True):
-            check_odd("PSA", "kernel_sizes", kernel)
-            check_positive("PSA", "groups", group)
+        groups = check_size("PSA", "groups", groups, 4)
+        for kernel in check_size("PSA", "kernel_sizes", kernel_sizes, 4):
+            check_odd("PSA", "each of kernel_sizes", kernel)
         self._check_divisible(math.lcm(*groups), reduction)
         branch = self.out_channels // 4
         self.convs = nn.ModuleList(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from convattn.blocks._base import GateBlock, Info
-from convattn.core.errors import ArgumentError
+from convattn.core.checks import check_number
 
 __all__ = ["SimAM"]
 
@@ -59,8 +59,7 @@ class SimAM(GateBlock):
 
     def __init__(self, channels: int | None, *, e_lambda: float = 1e-4, ndim: int = 2) -> None:
         super().__init__(channels, ndim)
-        if not e_lambda > 0:
-            raise ArgumentError(f"SimAM: e_lambda must be positive, got {e_lambda!r}")
+        check_number("SimAM", "e_lambda", e_lambda)
         self.e_lambda = e_lambda
 
     def gates(self, x: Tensor) -> tuple[Tensor, ...]:

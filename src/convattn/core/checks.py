@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import math
+import sys
+
 import torch
 from torch import Tensor, nn
 
 from convattn.core.errors import ArgumentError, InputError
 
-__all__ = ["check_choice", "check_feature_map", "check_norm_input", "check_odd", "check_positive"]
+__all__ = [
+    "check_choice",
+    "check_feature_map",
+    "check_norm_input",
+    "check_number",
+    "check_odd",
+    "check_positive",
+]
+
+_RANGES = {
+    "a finite number": (-sys.float_info.max, sys.float_info.max),
+    "a positive number": (math.ulp(0), sys.float_info.max),
+    "a number from 0 to 1": (0, 1),
+}
 
 
-def check_positive(owner: str, name: str, value: object) -> None:
-    """Raise `ArgumentError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{owner}: {name} must be an integer of at least 1, got {value!r}")
+def check_positive(owner: str, name: str, value: object, least: int = 1) -> None:
+    """Raise `ArgumentError` unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(
+            f"{owner}: {name} must be an integer of at least {least}, got {value!r}"
+        )
+
+
+def check_number(owner: str, name: str, value: object, what: str = "a positive number") -> None:
+    """Raise `ArgumentError` unless `value` is `what`: a key of `_RANGES`."""
+    low, high = _RANGES[what]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ArgumentError(f"{owner}: {name} must be {what}, got {value!r}")
 
 
 def check_odd(owner: str, name: str, value: object) -> None:
@@ -28,8 +53,13 @@ def check_odd(owner: str, name: str, value: object) -> None:
 
 
 def check_choice(owner: str, name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Raise `ArgumentError` unless `value` is one of `choices`."""
-    if value not in choices:
+    """Raise `ArgumentError` unless `value` is one of `choices`, and of its kind."""
+    kinds = (  # True == 1 == 1.0
+        isinstance(value, type(choice)) and isinstance(value, bool) == isinstance(choice, bool)
+        for choice in choices
+        if value == choice
+    )
+    if not any(kinds):
         accepted = ", ".join(repr(choice) for choice in choices)
         raise ArgumentError(f"{owner}: {name} must be one of {accepted}; got {value!r}")
 

@@ -26,12 +26,12 @@ def metric_name(name: str) -> str:
     )
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error about an unknown name: the nearest known one, and all of them."""
+def suggest(name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> str:
+    """The tail of an error about an unknown name: the nearest of all, and the known ones."""
     names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}(have: {', '.join(names) or 'none'})"
+    near = difflib.get_close_matches(name.lower(), [*names, *aliases], n=1, cutoff=0.6)
+    listed = ", ".join(names) or "none"
+    return f"did you mean {near[0]!r}? (have: {listed})" if near else f"there are {listed}"
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -46,7 +46,7 @@ def model_builder(name: str) -> Callable[..., nn.Module]:
     Raises:
         UnknownNameError: no such network.
     """
-    if name not in _files():
+    if not isinstance(name, str) or name not in _files():
         raise UnknownNameError(
             f"no model named {name!r}; {suggest(str(name), _files())}; those of other libraries "
             "are timm/NAME and torchvision/NAME"
@@ -110,10 +110,14 @@ def create_model(
     from convattn.models._blocks import put_blocks
     from convattn.models._hosts import create_host
 
+    for option, value in (("attention", attention), ("at", "" if at is None else at)):
+        if not isinstance(value, str):
+            raise ArgumentError(f"create_model: {option} must be a text, got {value!r}")
     inserts = parse_inserts(attention, at)
     for block, _ in inserts:
         block_class(block)  # a wrong name is refused before the network is built
-    model = create_host(name, **arguments) if "/" in name else _create(name, arguments)
+    host = isinstance(name, str) and "/" in name
+    model = create_host(name, **arguments) if host else _create(name, arguments)
     model.origin = {"name": name, **arguments}  # type: ignore[assignment]
     put_blocks(
         model,

@@ -9,6 +9,7 @@ from torch import nn
 
 from convattn.blocks import block_class
 from convattn.blocks._base import Block
+from convattn.core.checks import check_choice, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.core.inserts import Insert
 from convattn.insertion import Place, insert, positions, replace
@@ -41,6 +42,7 @@ def put_blocks(
 
     What fills slots is noted in the network's `origin`; what is inserted has its own record.
     """
+    _check_options(arguments, init, stages, per_stage)
     blocks = [block for block, _ in inserts]
     if blocks == ["none"] and inserts[0].at is None:
         given = arguments or per_stage or stages
@@ -64,6 +66,25 @@ def put_blocks(
             "attention_per_stage": per_stage,
         }
         origin.update((name, value) for name, value in options.items() if value)
+
+
+def _check_options(arguments: object, init: object, stages: object, per_stage: object) -> None:
+    check_choice("create_model", "attention_init", init, ("authors", "identity"))
+    for name, value in (("attention_args", arguments), ("attention_per_stage", per_stage)):
+        if value is not None and not isinstance(value, Mapping):
+            raise ArgumentError(
+                f"create_model: {name} must be a mapping from the block's arguments to values, "
+                f"got {value!r}"
+            )
+    if stages is None:
+        return
+    if isinstance(stages, str) or not isinstance(stages, Sequence):
+        raise ArgumentError(
+            f"create_model: attention_stages must be numbers of stages, such as (2, 3); "
+            f"got {stages!r}"
+        )
+    for stage in stages:
+        check_positive("create_model", "each of attention_stages", stage)
 
 
 def usual_position(model: nn.Module) -> str | None:

@@ -13,7 +13,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from convattn.core.checks import check_choice, check_positive
+from convattn.core.checks import check_choice, check_number, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.insertion.slots import number_slots
 from convattn.models._layers import ConvNormAct, InvertedBottleneck, SqueezeExcite
@@ -69,13 +69,13 @@ class EfficientNet(nn.Module):
         output_stride: int = 32,
     ) -> None:
         super().__init__()
-        if not isinstance(num_classes, int) or num_classes < 0:
-            raise ArgumentError(f"EfficientNet: num_classes must be 0 or more, got {num_classes!r}")
+        check_positive("EfficientNet", "num_classes", num_classes, least=0)
         if not 0 <= stochastic_depth < 1:
             raise ArgumentError(
                 f"EfficientNet: stochastic_depth must be in [0, 1), got {stochastic_depth!r}"
             )
         check_positive("EfficientNet", "in_channels", in_channels)
+        check_number("EfficientNet", "dropout", dropout, "a number from 0 to 1")
         check_choice("EfficientNet", "output_stride", output_stride, (8, 16, 32))
         self.stem = ConvNormAct(in_channels, STEM, 3, 2, act=nn.SiLU)
         strides, depths = [s for _, _, s, _, _ in STAGES], [n for *_, n in STAGES]

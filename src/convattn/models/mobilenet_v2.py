@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from convattn.core.checks import check_choice, check_positive
+from convattn.core.checks import check_choice, check_number, check_positive
 from convattn.core.errors import ArgumentError
 from convattn.insertion.slots import Slot, Where, number_slots
 from convattn.models._layers import ConvNormAct, make_divisible
@@ -113,11 +113,10 @@ class MobileNetV2(nn.Module):
         same_padding: bool = False,
     ) -> None:
         super().__init__()
-        if not width_mult > 0:
-            raise ArgumentError(f"MobileNetV2: width_mult must be positive, got {width_mult!r}")
-        if not isinstance(num_classes, int) or num_classes < 0:
-            raise ArgumentError(f"MobileNetV2: num_classes must be 0 or more, got {num_classes!r}")
+        check_number("MobileNetV2", "width_mult", width_mult)
+        check_positive("MobileNetV2", "num_classes", num_classes, least=0)
         check_positive("MobileNetV2", "in_channels", in_channels)
+        check_number("MobileNetV2", "dropout", dropout, "a number from 0 to 1")
         check_choice("MobileNetV2", "output_stride", output_stride, (8, 16, 32))
         if len(strides) != len(STRIDES) or any(s not in (1, 2) for s in strides):
             raise ArgumentError(

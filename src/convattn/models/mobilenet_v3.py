@@ -11,8 +11,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from convattn.core.checks import check_choice, check_positive
-from convattn.core.errors import ArgumentError
+from convattn.core.checks import check_choice, check_number, check_positive
 from convattn.insertion.slots import number_slots
 from convattn.models._layers import (
     ConvNormAct,
@@ -105,11 +104,10 @@ class MobileNetV3(nn.Module):
         output_stride: int = 32,
     ) -> None:
         super().__init__()
-        if not width_mult > 0:
-            raise ArgumentError(f"MobileNetV3: width_mult must be positive, got {width_mult!r}")
-        if not isinstance(num_classes, int) or num_classes < 0:
-            raise ArgumentError(f"MobileNetV3: num_classes must be 0 or more, got {num_classes!r}")
+        check_number("MobileNetV3", "width_mult", width_mult)
+        check_positive("MobileNetV3", "num_classes", num_classes, least=0)
         check_positive("MobileNetV3", "in_channels", in_channels)
+        check_number("MobileNetV3", "dropout", dropout, "a number from 0 to 1")
         check_choice("MobileNetV3", "output_stride", output_stride, (8, 16, 32))
         check_choice("MobileNetV3", "variant", variant, VARIANTS)
         scaled = variant == "torchvision"

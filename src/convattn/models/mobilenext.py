@@ -13,8 +13,7 @@ import math
 
 from torch import Tensor, nn
 
-from convattn.core.checks import check_choice, check_positive
-from convattn.core.errors import ArgumentError
+from convattn.core.checks import check_choice, check_number, check_positive
 from convattn.insertion.slots import Slot, number_slots
 from convattn.models._layers import ConvNormAct, make_divisible
 from convattn.models._maps import dilate, each_size, last_of_each_size
@@ -130,11 +129,10 @@ class MobileNeXt(nn.Module):
         output_stride: int = 32,
     ) -> None:
         super().__init__()
-        if not width_mult > 0:
-            raise ArgumentError(f"MobileNeXt: width_mult must be positive, got {width_mult!r}")
-        if not isinstance(num_classes, int) or num_classes < 0:
-            raise ArgumentError(f"MobileNeXt: num_classes must be 0 or more, got {num_classes!r}")
+        check_number("MobileNeXt", "width_mult", width_mult)
+        check_positive("MobileNeXt", "num_classes", num_classes, least=0)
         check_positive("MobileNeXt", "in_channels", in_channels)
+        check_number("MobileNeXt", "dropout", dropout, "a number from 0 to 1")
         check_choice("MobileNeXt", "output_stride", output_stride, (8, 16, 32))
         divisor = 4 if width_mult == 0.1 else 8
         width = make_divisible(32 * width_mult, divisor)

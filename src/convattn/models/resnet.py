@@ -102,8 +102,7 @@ class ResNet(nn.Module):
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(num_classes, int) or num_classes < 0:
-            raise ArgumentError(f"ResNet: num_classes must be 0 or more, got {num_classes!r}")
+        check_positive("ResNet", "num_classes", num_classes, least=0)
         count = len(depths)
         strides = (1, *(2,) * (count - 1)) if strides is None else strides
         if len(strides) != count or any(s not in (1, 2) for s in strides):
