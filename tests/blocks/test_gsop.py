@@ -55,3 +55,12 @@ def test_cost_of_positions() -> None:
     assert counted.parameters == c * d + 3 * d + 33216
     macs = h * w * c * d + 64**2 * d + 2 * 4 * 64**2
     assert counted.macs == macs + 8 * d * (h * w + 8 * w) + 8 * (8 * h + h * w)
+
+
+@pytest.mark.parametrize("mode", ["channel", "position"])
+def test_products_do_not_overflow_in_float16(mode: str) -> None:
+    torch.manual_seed(0)
+    block = GSoP(8, mode=mode).eval()
+    x = 300 * torch.randn(2, 8, 14, 14)
+    expected = block(x)
+    torch.testing.assert_close(block.half()(x.half()).float(), expected, rtol=0.02, atol=2)

@@ -127,13 +127,18 @@ class GSoP(GateBlock):
 
 def _covariance(z: Tensor) -> Tensor:
     """(N, d, H, W) -> (N, d, d)."""
-    z = z.flatten(2)
-    centred = z - z.mean(2, keepdim=True)
-    return centred @ z.mT / z.shape[2]
+    precise = _precise(z)
+    centred = precise - precise.mean(2, keepdim=True)
+    return (centred @ precise.mT / precise.shape[2]).to(z.dtype)
 
 
 def _position_covariance(z: Tensor) -> Tensor:
     """(N, d, 8, 8) -> (N, 64, 64), centred by the authors' matrix."""
-    z = z.flatten(2)
-    centred = z - z.sum(1, keepdim=True) / z.shape[2]
-    return z.mT @ centred / z.shape[2]
+    precise = _precise(z)
+    centred = precise - precise.sum(1, keepdim=True) / precise.shape[2]
+    return (precise.mT @ centred / precise.shape[2]).to(z.dtype)
+
+
+def _precise(z: Tensor) -> Tensor:
+    """(N, d, H, W) -> (N, d, HW), whose sums of products are infinite in float16."""
+    return z.flatten(2).to(torch.promote_types(z.dtype, torch.float32))
