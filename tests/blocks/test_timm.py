@@ -160,7 +160,9 @@ def test_circular_eca_follows_a_cyclic_shift_of_the_channels() -> None:
     block, x = create_block("eca", 8, kernel_size=5, circular=True), torch.randn(2, 8, 4, 3)
     torch.testing.assert_close(block(x.roll(3, 1)), block(x).roll(3, 1), rtol=1e-6, atol=1e-6)
     assert create_block("eca", 2, kernel_size=5, circular=True)(x[:, :2]).isfinite().all()
-    with pytest.raises(authors.ArgumentError, match="at most kernel_size 5 with 2 channels, got 7"):
+    with pytest.raises(
+        authors.ArgumentError, match="kernel_size must be at most 5 with 2 channels, got 7"
+    ):
         create_block("eca", 2, kernel_size=7, circular=True)
 
 
