@@ -89,7 +89,7 @@ def test_rows_are_found_by_paper_and_network() -> None:
         ({"paper": "caa"}, "no paper named 'caa'; did you mean 'ca'"),
         ({"model": "mobilenet_v9"}, "no row with a network 'mobilenet_v9'; did you mean 'mobile"),
         ({"model": ""}, "no row with a network ''"),
-        ({"paper": "sge", "model": "mobilenet_v2"}, r"no row with a network.*have: ResNet-101"),
+        ({"paper": "sge", "model": "mobilenet_v2"}, r"no row with a network.*there are ResNet-101"),
     ],
 )
 def test_a_wrong_filter_names_the_nearest(arguments: dict, match: str) -> None:
