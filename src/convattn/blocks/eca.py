@@ -39,7 +39,7 @@ class ECA(GateBlock):
 
     Args:
         channels: C.
-        kernel_size: k, odd, at most 2C + 1; None takes the paper's rule from C, gamma and b.
+        kernel_size: k, odd; None takes the paper's rule from C, gamma and b.
         gamma: divisor of the rule.
         b: offset of the rule.
         circular: the first and the last channel are neighbours; otherwise zeros are beyond them.
@@ -91,11 +91,12 @@ class ECA(GateBlock):
         check_number("ECA", "gamma", gamma)
         check_number("ECA", "b", b, "a finite number")
         check_choice("ECA", "variant", variant, ("authors", "timm", "timm_mlp"))
+        ruled = kernel_size is None
         if kernel_size is None:
             kernel_size = adaptive_kernel_size(channels, gamma, b)
             kernel_size = kernel_size if variant == "authors" else max(kernel_size, 3)
         check_odd("ECA", "kernel_size", kernel_size)
-        if kernel_size // 2 > channels:
+        if (ruled or circular) and kernel_size // 2 > channels:
             raise ArgumentError(
                 f"ECA: kernel_size must be at most {2 * channels + 1} with {channels} channels, "
                 f"got {kernel_size}; give a smaller one, or a larger gamma"
