@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +28,6 @@ __all__ = [
 Layer = tuple[Tensor | None, Tensor | None]  # weight and bias
 Norm = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, float]
 _DTYPES = (torch.float32, torch.bfloat16)
-_FACTS = ("stride", "padding", "dilation", "groups", "padding_mode")  # of a convolution
 _NO_NORM: Norm = (None, None, None, None, 0.0)
 
 
@@ -119,15 +117,14 @@ def kernel_of(
     values = values_of(layer, kind)
     if values is None or (values[1] is not None and not biased):
         return None
-    facts: Any = layer.__dict__
-    usual = _usual(facts["kernel_size"], groups)
-    return values if tuple(map(facts.__getitem__, _FACTS)) == usual else None
-
-
-@cache
-def _usual(kernel: tuple[int, ...], groups: int) -> tuple[Any, ...]:
-    ones = (1,) * len(kernel)
-    return ones, tuple(k // 2 for k in kernel), ones, groups, "zeros"
+    conv: Any = layer
+    usual = (
+        max(conv.stride + conv.dilation) == 1
+        and conv.padding == tuple([k // 2 for k in conv.kernel_size])
+        and conv.groups == groups
+        and conv.padding_mode == "zeros"
+    )
+    return values if usual else None
 
 
 def norm_of(norm: nn.Module | None, kind: type[nn.Module]) -> Norm | None:
