@@ -169,6 +169,7 @@ def test_nothing_to_remove_or_replace() -> None:
     [
         lambda record: record[-1].pop("way"),
         lambda record: record[-1].update(way="bogus"),
+        lambda record: record[-1].update(way="hook"),
         lambda record: record[-1].update(init="bogus"),
         lambda record: record[-1].update(way="swap", path=""),
         lambda record: record[-1].update(path="layer7"),

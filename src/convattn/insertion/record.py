@@ -15,13 +15,13 @@ from convattn.core.errors import ArgumentError
 from convattn.insertion.inserting import check_host, kept_random_state
 from convattn.insertion.surgery import (
     INITS,
-    WAYS,
     Mark,
     attach,
     checked_module,
     detach,
     is_live,
     mark_of,
+    way_of,
 )
 
 __all__ = ["Inserted", "find", "insertions", "rebuild", "remove"]
@@ -158,7 +158,7 @@ def _put(host: nn.Module, record: dict[str, Any]) -> str:
         arguments = {
             k: tuple(v) if isinstance(v, list) else v for k, v in record["arguments"].items()
         }
-        check_choice("a record", "way", record["way"], WAYS)
+        check_choice("a record", "way", record["way"], ("swap", way_of(host, record["path"])))
         check_choice("a record", "init", record["init"], INITS)
         block = create_block(record["block"], record["channels"], **arguments)
         mark = Mark(record["way"], record["block"], arguments, record["init"], record["position"])

@@ -27,7 +27,6 @@ from convattn.insertion.kin import become_kin, leave_kin
 
 __all__ = [
     "INITS",
-    "WAYS",
     "Mark",
     "attach",
     "checked_module",
@@ -38,7 +37,6 @@ __all__ = [
     "way_of",
 ]
 
-WAYS = ("append", "follow", "hook", "swap")
 INITS = ("authors", "identity", "folded")
 _NAME = "attention"
 _MARK = "_convattn_mark"
