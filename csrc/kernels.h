@@ -60,12 +60,13 @@ struct Means {
 
 template <class T>
 struct Gating {
-    // y = x * a * b + (what is added) on planes [first, last) of the tensor.
+    // y = x * a * b + (what is added) on planes [first, last) of the tensor; a `large` one is
+    // written past the caches.
     void (*gate)(Gates gates, Added added, const T* x, const T* end, T* y, int64_t first,
-                 int64_t last, Shape shape);
+                 int64_t last, Shape shape, bool large);
     // On rows [first, last) of one image; `limit` ends what this thread may write.
     void (*gate_last)(Gates gates, Added added, const T* x, const T* end, T* y, T* limit,
-                      int64_t first, int64_t last, Shape shape);
+                      int64_t first, int64_t last, Shape shape, bool large);
     // y = x * scale * (a gate by row + one by column + one by position), likewise; `more` may be
     // missing, or is such a sum that is added.
     void (*mean_gate)(GateSum gates, const GateSum* more, const T* x, const T* end, T* y,

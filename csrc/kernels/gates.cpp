@@ -6,14 +6,33 @@ namespace {
 
 using convattn::GateSum;
 
+// How a large map is written that is in rows of so many values: run(how), and how(to, value) where it
+// is called with a whole vector.
+template <class T, class Run>
+void with_put(bool large, const T* y, int64_t row, const Run& run) {
+    const bool whole = row % LANES == 0 && reinterpret_cast<uintptr_t>(y) % (LANES * sizeof(T)) == 0;
+    if (large && whole) {
+        run([](T* to, vf value) { stream(to, value); });
+        return finish_streams();
+    }
+    run([](T* to, vf value) { store(to, value); });
+}
+
 template <convattn::Sum S>
 struct Forward {
     template <Kind A, Kind B>
     struct Of {
         template <class T>
         static void planes(Gates gates, Added added, const T* x, const T* end, T* y, int64_t first,
-                           int64_t last, Shape shape) {
+                           int64_t last, Shape shape, bool large) {
             if (S != PER_STRIP) shape = in_rows<A, B>(shape);
+            with_put(large, y, shape.width, [&](auto put) {
+                planes_by(gates, added, x, end, y, first, last, shape, put);
+            });
+        }
+        template <class T, class Put>
+        static void planes_by(Gates gates, Added added, const T* x, const T* end, T* y,
+                              int64_t first, int64_t last, Shape shape, Put put) {
             const int64_t width = shape.width, size = shape.height * width;
             const T* limit = y + last * size;
             constexpr Kind R = S == PER_STRIP ? ROW : S == PER_CHANNEL ? CHANNEL : NONE;
@@ -34,8 +53,8 @@ struct Forward {
                     const T* from = x + p * size + h * width;
                     T* to = y + p * size + h * width;
                     const auto whole = [&](int64_t w) {
-                        store(to + w, value(load(from + w), value_at<A>(ga, w), value_at<B>(gb, w),
-                                            value_at<C>(columns, w)));
+                        put(to + w, value(load(from + w), value_at<A>(ga, w), value_at<B>(gb, w),
+                                          value_at<C>(columns, w)));
                     };
                     int64_t w = 0;
                     for (; w + LANES <= width; w += LANES) whole(w);
@@ -55,7 +74,14 @@ struct Forward {
 
         template <class T>
         static void rows_last(Gates gates, Added added, const T* x, const T* end, T* y, T* limit,
-                              int64_t first, int64_t last, Shape shape) {
+                              int64_t first, int64_t last, Shape shape, bool large) {
+            with_put(large, y, shape.channels, [&](auto put) {
+                rows_last_by(gates, added, x, end, y, limit, first, last, shape, put);
+            });
+        }
+        template <class T, class Put>
+        static void rows_last_by(Gates gates, Added added, const T* x, const T* end, T* y, T* limit,
+                                 int64_t first, int64_t last, Shape shape, Put put) {
             const int64_t channels = shape.channels;
             const auto start = [&](Kind kind, Gate g, int64_t h, int64_t w) -> const float* {
                 if (kind == ROW) return g.data + h * channels;
@@ -83,12 +109,12 @@ struct Forward {
                     };
                     int64_t c = 0;
                     for (; c + LANES <= channels; c += LANES) {
-                        store(to + c, value(load(from + c), c));
+                        put(to + c, value(load(from + c), c));
                     }
                     if (c == channels) continue;
                     if (channels >= LANES) {  // the last vector begins earlier
                         c = channels - LANES;
-                        store(to + c, value(load(from + c), c));
+                        put(to + c, value(load(from + c), c));
                     } else {
                         store_within(to, value(load_any(from, channels, end), 0), channels, limit);
                     }
@@ -170,16 +196,17 @@ void with_sum(Gates gates, Added added, Run run) {
 
 template <class T>
 void gate(Gates gates, Added added, const T* x, const T* end, T* y, int64_t first, int64_t last,
-          Shape shape) {
+          Shape shape, bool large) {
     with_sum(gates, added,
-             [&](auto of) { of.planes(gates, added, x, end, y, first, last, shape); });
+             [&](auto of) { of.planes(gates, added, x, end, y, first, last, shape, large); });
 }
 
 template <class T>
 void gate_last(Gates gates, Added added, const T* x, const T* end, T* y, T* limit, int64_t first,
-               int64_t last, Shape shape) {
-    with_sum(gates, added,
-             [&](auto of) { of.rows_last(gates, added, x, end, y, limit, first, last, shape); });
+               int64_t last, Shape shape, bool large) {
+    with_sum(gates, added, [&](auto of) {
+        of.rows_last(gates, added, x, end, y, limit, first, last, shape, large);
+    });
 }
 
 }  // namespace

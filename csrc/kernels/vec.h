@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace CONVATTN_ISA {
 
@@ -25,6 +28,7 @@ using vu = uint32_t __attribute__((vector_size(4 * LANES)));
 using vh = uint16_t __attribute__((vector_size(2 * LANES)));
 using v8 = float __attribute__((vector_size(32)));
 using v4 = float __attribute__((vector_size(16)));
+using h8 = uint16_t __attribute__((vector_size(16)));
 using bf16 = uint16_t;  // the upper half of a float
 
 inline vf splat(float value) { return vf{} + value; }
@@ -55,6 +59,29 @@ inline void store(bf16* to, vf value) {
     const vh bits = narrow(value);
     std::memcpy(to, &bits, sizeof bits);
 }
+
+// As store, but past the caches, to an address of a whole vector; then finish_streams().
+#if defined(__AVX2__)
+inline void stream_8(float* to, v8 value) { _mm256_stream_ps(to, (__m256)value); }
+inline void stream_8(bf16* to, h8 bits) { _mm_stream_si128((__m128i*)to, (__m128i)bits); }
+#if defined(__AVX512F__)
+template <class T, class V>
+inline void stream_all(T* to, V values) {
+    stream_8(to, __builtin_shufflevector(values, values, 0, 1, 2, 3, 4, 5, 6, 7));
+    stream_8(to + 8, __builtin_shufflevector(values, values, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+#else
+template <class T, class V>
+inline void stream_all(T* to, V values) { stream_8(to, values); }
+#endif
+inline void stream(float* to, vf value) { stream_all(to, value); }
+inline void stream(bf16* to, vf value) { stream_all(to, narrow(value)); }
+inline void finish_streams() { _mm_sfence(); }
+#else
+template <class T>
+inline void stream(T* to, vf value) { store(to, value); }
+inline void finish_streams() {}
+#endif
 
 // -1 in the first n lanes.
 inline vi first(int64_t n) {

@@ -77,9 +77,10 @@ inline void gate(const Plan& plan, const float* gates, const float* added, const
         }
         const Gates own = gates_of(plan, gates, n);
         if (map.last) {
-            gating.gate_last(own, more, from, end, to, limit, first, last, map.shape);
+            gating.gate_last(own, more, from, end, to, limit, first, last, map.shape,
+                             map.large);
         } else {
-            gating.gate(own, more, from, end, to, first, last, map.shape);
+            gating.gate(own, more, from, end, to, first, last, map.shape, map.large);
         }
     });
 }

@@ -27,7 +27,8 @@ Tensor gated(const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& me
             const Gates gates = {va.kind, vb.kind, va.all(), vb.all()};
             const Added added = {sum, vm.all(), vr.all(), vc.all()};
             parallel(map.n * map.shape.channels, map.positions, [&](int64_t first, int64_t last) {
-                table(data).gating->gate(gates, added, data, end, to, first, last, map.shape);
+                table(data).gating->gate(gates, added, data, end, to, first, last, map.shape,
+                                          map.large);
             });
             return;
         }
@@ -39,7 +40,7 @@ Tensor gated(const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& me
                 const Gates gates = {va.kind, vb.kind, va.of_image(n), vb.of_image(n)};
                 const Added added = {sum, vm.of_image(n), vr.of_image(n), vc.of_image(n)};
                 table(data).gating->gate_last(gates, added, data + n * map.image, end, to + n * map.image,
-                                      limit, from, until, map.shape);
+                                      limit, from, until, map.shape, map.large);
                 first += until - from;
             }
         });

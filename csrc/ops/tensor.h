@@ -21,6 +21,7 @@ namespace convattn {
 
 constexpr uint64_t BUILT_FOR = (2ULL << 56) | (14ULL << 48);
 constexpr int64_t GRAIN = 1 << 14;  // values that are worth a thread
+constexpr int64_t BEYOND_CACHES = 1 << 24;  // bytes of a map that is not read again from a cache
 constexpr int64_t BEHIND = 16;      // values that may be read behind a gate
 
 inline void check(AOTITorchError error) {
@@ -130,6 +131,9 @@ inline Tensor empty(const std::vector<int64_t>& sizes, int32_t dtype, const int6
                                    aoti_torch_device_type_cpu(), 0, &handle));
     return Tensor(handle);
 }
+inline int64_t bytes_of(const Tensor& x) {
+    return x.numel() * (x.dtype == aoti_torch_dtype_float32() ? 4 : 2);
+}
 // A new map. The system hands out a large one page by page as it is first written, which costs more
 // than the writing; it is asked for large pages. Where it has none nothing happens. Smaller ones
 // mostly lie where earlier ones did: glibc's malloc gives back at once what is above 32 MB alone.
@@ -137,7 +141,7 @@ inline Tensor empty_like(const Tensor& x) {
     Tensor made = empty({x.sizes, x.sizes + x.dim}, x.dtype, x.strides);
 #ifdef __linux__
     constexpr uintptr_t LARGE = 1 << 25, PAGE = 1 << 12;
-    const uintptr_t bytes = made.numel() * (x.dtype == aoti_torch_dtype_float32() ? 4 : 2);
+    const uintptr_t bytes = bytes_of(made);
     if (bytes >= LARGE) {
         const auto start = (reinterpret_cast<uintptr_t>(made.data) + PAGE - 1) / PAGE * PAGE;
         const auto end = (reinterpret_cast<uintptr_t>(made.data) + bytes) / PAGE * PAGE;
@@ -171,10 +175,11 @@ struct Map {
         }
         positions = shape.height * shape.width;
         image = shape.channels * positions;
+        large = bytes_of(x) >= BEYOND_CACHES;
     }
     int64_t n, positions, image;
     Shape shape;
-    bool last;
+    bool last, large;
 };
 
 inline void check_gradient(const Tensor& dy, const Tensor& x, const Map& map) {

@@ -210,11 +210,12 @@ class Passes {
         };
         return output(
             [=](float* room, const T* x, T* y, int64_t first, int64_t last) {
-                k_.gating->gate(gates(room), added(room), x, end_, y, first, last, map_.shape);
+                k_.gating->gate(gates(room), added(room), x, end_, y, first, last, map_.shape,
+                                map_.large);
             },
             [=](float* room, const T* x, T* y, T* limit, int64_t first, int64_t last) {
                 k_.gating->gate_last(gates(room), added(room), x, end_, y, limit, first, last,
-                                     map_.shape);
+                                     map_.shape, map_.large);
             });
     }
     Pass mean_gated(int64_t row, int64_t column, int64_t position, float scale) const {

@@ -112,6 +112,21 @@ def test_gates_and_their_gradients_are_those_of_float64(
 
 
 @needs_kernels
+@pytest.mark.parametrize("kinds", PAIRS, ids="-".join)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("size", [(3, 96, 184, 96), (3, 99, 178, 97)], ids=str)
+def test_a_map_that_no_cache_holds(
+    size: tuple[int, int, int, int], layout: str, dtype: torch.dtype, kinds: tuple[str, str]
+) -> None:
+    if dtype == torch.bfloat16:
+        size = (2 * size[0], *size[1:])  # 20 MB
+    x = a_map(size, layout, dtype)
+    a, b = (torch.randn(KINDS[kind](*size)).to(dtype) for kind in kinds)
+    assert torch.equal(ops.apply_gates(x, (a, b)), (x.float() * a.float() * b.float()).to(dtype))
+
+
+@needs_kernels
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize(
     ("scale", "shift"), [(1.0, 1e4), (1e-8, 0.0), (1e8, 0.0), (1e-41, 0.0)], ids=str
