@@ -58,6 +58,7 @@ def peer(kind: str, name: str, block: nn.Module) -> Callable[[Tensor], Tensor] |
     if kind == "eager":
         return eager
     if kind == "compile":
+        torch.compiler.reset()  # it gives up at the ninth size of a function, and runs it as it is
         return torch.compile(eager if name == "ca" else block, dynamic=False)
     if name not in _TIMM:
         return None
