@@ -125,6 +125,7 @@ def test_the_trained_weights_reach_their_stated_score() -> None:
     stored = read_weights(WEIGHTS)
     state = {k: v.float() if v.is_floating_point() else v for k, v in stored.items()}
     net = authors.load_authors(authors.create(SOURCE), state, source=SOURCE).eval()
+    net.to(memory_format=torch.channels_last)  # faster here
     names = {c["id"]: c["name"] for c in json.loads((PHOTOS / "semantic_classes.json").read_text())}
     confusion = torch.zeros(21, 21, dtype=torch.int64)
     with (
