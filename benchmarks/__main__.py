@@ -84,28 +84,30 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out or RESULTS / f"{options.suite}.json"
     machine = environment("cuda" if options.suite == "gpu" else "cpu")
     rows = _rows(out, machine) if options.merge and out.exists() else {}
-    for row in SUITES[options.suite](options):
-        rows[_key(row)] = row | {"commit": machine["commit"]}
-        ratios = "  ".join(f"{k} {v:.2f}" for k, v in row["ratio_of_fastest"].items())
-        print(row["block"], *row["shape"], row.get("format", ""), ratios, flush=True)
-    summary = _means([*rows.values()])
+    try:
+        for row in SUITES[options.suite](options):
+            rows[_key(row)] = row | {"commit": machine["commit"]}
+            ratios = "  ".join(f"{k} {v:.2f}" for k, v in row["ratio_of_fastest"].items())
+            print(row["block"], *row["shape"], row.get("format", ""), ratios, flush=True)
+    finally:  # what is measured is kept, whatever comes between
+        if rows:
+            _write(out, options.suite, machine, [*rows.values()])
+    return 0
+
+
+def _write(out: Path, suite: str, machine: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    summary = _means(rows)
     for name, value in summary.items():
         print(f"{name}: {value:.2f}")
-    out.write_text(
-        json.dumps(
-            {
-                "suite": options.suite,
-                "machine": machine,
-                "operators": ops.kernels(),
-                "load_average": os.getloadavg(),
-                "geometric_means": summary,
-                "rows": [*rows.values()],
-            },
-            indent=1,
-        )
-        + "\n"
-    )
-    return 0
+    found = {
+        "suite": suite,
+        "machine": machine,
+        "operators": ops.kernels(),
+        "load_average": os.getloadavg(),
+        "geometric_means": summary,
+        "rows": rows,
+    }
+    out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _names(text: str) -> list[str]:
